@@ -1,0 +1,178 @@
+"""The two configurations: what the model is (part of its digest) and how it is trained (part of its
+manifest)."""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Literal, Self, cast
+
+from schemas.errors import ConfigError
+
+Head = Literal["linear", "dot", "mlp"]
+HEADS: tuple[Head, ...] = ("linear", "dot", "mlp")
+
+_MINUTE, _HOUR, _DAY = 60, 3600, 86400
+
+
+def require(holds: bool, where: str, expected: str, found: object) -> None:
+    """Raise a ConfigError that names the setting unless the condition holds."""
+    if not holds:
+        raise ConfigError(f"{where}: expected {expected}, found {found!r}")
+
+
+def _increasing(values: tuple[int, ...]) -> bool:
+    return bool(values) and values[0] > 0 and all(a < b for a, b in zip(values, values[1:], strict=False))
+
+
+class _Json:
+    """JSON round trip of a flat frozen dataclass; an unknown key is an error, never ignored."""
+
+    def to_json(self) -> dict[str, Any]:
+        return dataclasses.asdict(cast(Any, self))
+
+    def dumps(self) -> str:
+        """Canonical text: what the digest is taken over."""
+        return json.dumps(self.to_json(), sort_keys=True, separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
+        known = {field.name: field for field in fields(cast(Any, cls))}
+        unknown = sorted(set(values) - set(known))
+        require(not unknown, f"{cls.__name__}", f"keys among {sorted(known)}", unknown)
+        for name, value in values.items():
+            _check_type(f"{cls.__name__}.{name}", known[name].type, value)
+        return cls(**{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})
+
+
+def _check_type(where: str, annotation: object, value: object) -> None:
+    """JSON has no types of its own: true is not 1, and 64.0 links are not 64."""
+    if annotation is int:
+        right = isinstance(value, int) and not isinstance(value, bool)
+    elif annotation is float:
+        right = isinstance(value, int | float) and not isinstance(value, bool)
+    elif annotation is bool:
+        right = isinstance(value, bool)
+    elif annotation in (tuple[int, ...], Head):
+        right = isinstance(value, str) if annotation is Head else isinstance(value, list | tuple)
+    else:
+        right = isinstance(value, str)
+    require(right, where, str(annotation), value)
+
+
+@dataclass(frozen=True)
+class ModelConfig(_Json):
+    """What the model computes. Every field changes the model digest."""
+
+    width: int = 64  # d
+    links: int = 16  # L
+    heads: int = 2  # H
+    layers: int = 2  # up to two layers train on a history pass shared by all cuts
+    ffn_width: int = 128
+    head: Head = "dot"
+    mlp_width: int = 64  # F of the mlp head; the dot head has F = d, the linear head F = 1
+    dropout: float = 0.3
+    buckets: int = 64  # hashed ids outside the vocabulary
+    # N: events read of a history. A full history's oldest event only dates the next one (see ages.py).
+    max_history: int = 50
+    use_times: bool = True  # off for data without timestamps
+    # Bucket bounds: value v falls into the bucket that counts the bounds <= v.
+    rank_bounds: tuple[int, ...] = (
+        1,
+        2,
+        3,
+        4,
+        5,
+        6,
+        8,
+        10,
+        13,
+        16,
+        20,
+        25,
+        32,
+        40,
+        50,
+        64,
+        80,
+        100,
+        160,
+        256,
+        512,
+    )
+    time_bounds_s: tuple[int, ...] = (
+        1,
+        10,
+        30,
+        _MINUTE,
+        5 * _MINUTE,
+        30 * _MINUTE,
+        2 * _HOUR,
+        _DAY,
+        3 * _DAY,
+        7 * _DAY,
+        30 * _DAY,
+        90 * _DAY,
+        365 * _DAY,
+    )
+
+    def __post_init__(self) -> None:
+        for name in ("width", "links", "heads", "layers", "ffn_width", "mlp_width", "buckets"):
+            require(getattr(self, name) >= 1, f"ModelConfig.{name}", "at least 1", getattr(self, name))
+        require(self.width % self.heads == 0, "ModelConfig.width", f"a multiple of {self.heads} heads", self.width)
+        require(self.head in HEADS, "ModelConfig.head", f"one of {HEADS}", self.head)
+        require(0.0 <= self.dropout < 1.0, "ModelConfig.dropout", "in [0, 1)", self.dropout)
+        require(self.max_history >= 2, "ModelConfig.max_history", "at least 2", self.max_history)
+        require(_increasing(self.rank_bounds), "ModelConfig.rank_bounds", "positive, increasing", self.rank_bounds)
+        require(
+            _increasing(self.time_bounds_s),
+            "ModelConfig.time_bounds_s",
+            "positive, increasing",
+            self.time_bounds_s,
+        )
+
+    @property
+    def score_width(self) -> int:
+        """F: how wide the hidden layer of the score is."""
+        return {"linear": 1, "dot": self.width, "mlp": self.mlp_width}[self.head]
+
+
+@dataclass(frozen=True)
+class TrainConfig(_Json):
+    """How the model is trained. Lengths are steps, never seconds: a slow machine trains the same model."""
+
+    steps: int = 1000
+    seed: int = 1
+    windows_per_step: int = 32
+    cuts_per_window: int = 16
+    learning_rate: float = 4e-3
+    warmup_steps: int = 50
+    weight_decay: float = 0.2
+    label_smoothing: float = 0.05
+    average_decay: float = 0.99  # of the moving average of weights that is validated and kept
+    id_dropout: float = 0.1  # ids replaced by their bucket, per item and step
+    full_softmax_up_to: int = 20_000
+    negatives: int = 1024  # sampled per step above that, with log-Q correction
+    validate_every: int = 50
+    validation_users: int = 2_000
+    exclude_seen: bool = True  # off where users take the same item again
+    patience: int = 6  # validations without a better NDCG@10 before it stops
+    checkpoint_every: int = 100
+    margin: float = 0.1  # share by which NDCG@10 may fall below the current package's
+
+    def __post_init__(self) -> None:
+        positive = (
+            "steps",
+            "windows_per_step",
+            "cuts_per_window",
+            "negatives",
+            "validate_every",
+            "checkpoint_every",
+        )
+        for name in (*positive, "validation_users", "patience"):
+            require(getattr(self, name) >= 1, f"TrainConfig.{name}", "at least 1", getattr(self, name))
+        for name in ("weight_decay", "full_softmax_up_to", "warmup_steps", "seed"):
+            require(getattr(self, name) >= 0, f"TrainConfig.{name}", "at least 0", getattr(self, name))
+        for name in ("label_smoothing", "average_decay", "id_dropout", "margin"):
+            require(0.0 <= getattr(self, name) < 1.0, f"TrainConfig.{name}", "in [0, 1)", getattr(self, name))
+        require(self.learning_rate > 0, "TrainConfig.learning_rate", "above 0", self.learning_rate)

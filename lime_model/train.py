@@ -1,0 +1,231 @@
+"""Training: next-event prediction over random cuts that share one history pass, early stopping, a gate at
+the end.
+
+A run is a function of its inputs and seed: every step seeds its own random numbers, so a run that was
+killed goes on from its checkpoint to the same weights, bit for bit (same machine, same threads).
+"""
+
+import copy
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from lime_model.checkpoint import Checkpoint, Progress, fingerprint
+from lime_model.config import TrainConfig
+from lime_model.items import replace_ids
+from lime_model.loss import full_softmax, sampled_softmax, sampling_odds, score_all, score_pairs
+from lime_model.model import Lime
+from lime_model.recipe import Recipe
+from lime_model.training_set import TrainingSet, WindowBatch, training_set
+from lime_model.validation import (
+    RankingMetrics,
+    ValidationSet,
+    folded_head,
+    model_ranks,
+    popularity_ranks,
+    ranking_metrics,
+    validation_set,
+)
+from lime_model.windows import WindowSet
+from schemas.errors import GateError
+
+_SORTED_STEPS = 16
+
+Report = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """The best weights, in eval mode, and the figures for the training manifest."""
+
+    model: Lime
+    validation: RankingMetrics
+    popularity: RankingMetrics
+    steps: int  # steps taken
+    best_step: int
+
+    def metrics(self) -> dict[str, float | int]:
+        """Flat figures for a manifest."""
+        named = {"validation": asdict(self.validation), "popularity": asdict(self.popularity)}
+        flat = {f"{name}_{key}": value for name, values in named.items() for key, value in values.items()}
+        return {**flat, "steps": self.steps, "best_step": self.best_step}
+
+
+def fit(
+    recipe: Recipe, source: WindowSet, checkpoint_dir: Path | None, current_ndcg: float | None, report: Report
+) -> TrainedModel:
+    """Train, then refuse a model worse than popularity or than the current package."""
+    trained = train(recipe, source, checkpoint_dir, report)
+    check_gate(trained, recipe.train.margin, current_ndcg)
+    return trained
+
+
+def train(recipe: Recipe, source: WindowSet, checkpoint_dir: Path | None, report: Report) -> TrainedModel:
+    """Train and keep the best weights on validation, good or bad."""
+    data = training_set(source, recipe.vocabulary, recipe.spec)
+    chosen = validation_set(data, recipe.train)
+    popularity = ranking_metrics(popularity_ranks(data, chosen))
+    report(f"popularity: validation NDCG@10 {popularity.ndcg10:.4f} over {popularity.users} users")
+    # A library must leave its caller's random numbers alone.
+    with torch.random.fork_rng(devices=[]):
+        return _Run(recipe, data, chosen, report).train(checkpoint_dir, popularity)
+
+
+def check_gate(trained: TrainedModel, margin: float, current_ndcg: float | None) -> None:
+    """Raise a GateError unless the new model may replace what is served."""
+    found = trained.validation.ndcg10
+    if found < trained.popularity.ndcg10:
+        raise GateError(
+            f"new package: expected validation NDCG@10 of at least popularity's {trained.popularity.ndcg10:.4f}, "
+            f"found {found:.4f}"
+        )
+    if current_ndcg is not None and found < current_ndcg * (1 - margin):
+        raise GateError(
+            f"new package: expected validation NDCG@10 of at least {current_ndcg:.4f} less {margin:.0%}, "
+            f"found {found:.4f}"
+        )
+
+
+class _Run:
+    """The mutable state of one training run."""
+
+    def __init__(self, recipe: Recipe, data: TrainingSet, chosen: ValidationSet, report: Report) -> None:
+        self.recipe, self.data, self.chosen, self.report = recipe, data, chosen, report
+        torch.manual_seed(recipe.train.seed)
+        self.model = Lime(recipe.model, recipe.vocabulary, recipe.spec)
+        self.average = copy.deepcopy(self.model)
+        self.optimizer = _optimizer(self.model, recipe.train)
+        self.progress = Progress()
+        self.bucket_rows = torch.tensor(recipe.vocabulary.bucket_rows())
+        # A window is dealt as often as its targets fill its cuts, so a pass meets every event about once: measured
+        # better than every window once, which gives the events of short windows more weight.
+        times = (data.target_counts().clamp(min=0) + recipe.train.cuts_per_window - 1) // recipe.train.cuts_per_window
+        self.dealt = torch.repeat_interleave(torch.arange(len(times)), times)
+        self.odds = sampling_odds(data.counts)
+
+    def train(self, checkpoint_dir: Path | None, popularity: RankingMetrics) -> TrainedModel:
+        config, progress = self.recipe.train, self.progress
+        checkpoint = self._checkpoint(checkpoint_dir)
+        if checkpoint is not None and checkpoint.restore():
+            self.report(f"resumed at step {progress.step}")
+        while progress.step < config.steps and progress.stale < config.patience:
+            loss = self._step(progress.step)
+            progress.step += 1
+            if progress.step % config.validate_every == 0 or progress.step == config.steps:
+                self._validate(loss)
+            if checkpoint is not None and progress.step % config.checkpoint_every == 0:
+                checkpoint.save()
+        self.average.load_state_dict(progress.best)
+        self.average.eval()
+        metrics = ranking_metrics(model_ranks(self.average, self.data, self.chosen))
+        return TrainedModel(self.average, metrics, popularity, progress.step, progress.best_step)
+
+    def _checkpoint(self, folder: Path | None) -> Checkpoint | None:
+        if folder is None:
+            return None
+        name = fingerprint(self.recipe, self.data.windows)
+        return Checkpoint(folder / f"checkpoint-{name}.pt", self.model, self.average, self.optimizer, self.progress)
+
+    def _step(self, step: int) -> float:
+        """One update; the loss before it."""
+        config = self.recipe.train
+        torch.manual_seed(_mix(config.seed, step))
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(config, step)
+        loss = self._loss(self.data.batch(self._windows(step)))
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        self.optimizer.step()
+        # The average follows quickly at first, when the weights it started from mean nothing.
+        decay = min(config.average_decay, (1 + step) / (10 + step))
+        with torch.no_grad():
+            for mean, value in zip(self.average.parameters(), self.model.parameters(), strict=True):
+                mean.lerp_(value, 1 - decay)
+        return float(loss.detach())
+
+    def _windows(self, step: int) -> Tensor:
+        """Indexes of this step's windows. A pass is a fresh permutation; runs of it are sorted by length before they
+        are split into steps, so that a step pads little, and the steps shuffled again.
+        """
+        total, size = len(self.dealt), self.recipe.train.windows_per_step
+        per_pass = max(1, total // size)
+        generator = torch.Generator().manual_seed(_mix(self.recipe.train.seed, -1 - step // per_pass))
+        order = self.dealt[torch.randperm(total, generator=generator)[: per_pass * size]]
+        lengths = self.data.windows.lengths
+        runs = [run[torch.argsort(lengths[run], stable=True)] for run in order.split(size * _SORTED_STEPS)]
+        steps = torch.cat(runs).split(size)
+        chosen: Tensor = steps[int(torch.randperm(len(steps), generator=generator)[step % per_pass])]
+        return chosen
+
+    def _loss(self, batch: WindowBatch) -> Tensor:
+        config, model, data = self.recipe.train, self.model, self.data
+        rows, positions = random_cuts(batch.targets, config.cuts_per_window)
+        replaced = torch.rand(len(self.bucket_rows)) < config.id_dropout
+        columns = self._columns()
+        used, place = torch.unique(
+            torch.cat([data.candidate_pair[columns], batch.codes.flatten()]), return_inverse=True
+        )
+        vectors = model.tower(replace_ids(data.pairs.take(used), replaced, self.bucket_rows))
+        weights = model.weights_of(vectors[place[: len(columns)]])
+        P = model.links_at_cuts(vectors[place[len(columns) :].view_as(batch.codes)], batch.events, positions)[rows]
+        targets = data.candidate_of[batch.codes.gather(1, positions)[rows]]
+        head = folded_head(model)
+        if len(columns) == len(data.counts):
+            return full_softmax(score_all(P, weights, head), targets, config.label_smoothing)
+        own = model.weights_of(
+            model.tower(replace_ids(data.pairs.take(data.candidate_pair[targets]), replaced, self.bucket_rows))
+        )
+        return sampled_softmax(score_pairs(P, own, head), score_all(P, weights, head), targets, columns, self.odds)
+
+    def _columns(self) -> Tensor:
+        """Candidates of this step's softmax: all of them, or a sample where that is too dear."""
+        config, total = self.recipe.train, len(self.data.counts)
+        bound = config.negatives if self.recipe.model.head == "mlp" else config.full_softmax_up_to
+        if total <= bound:
+            return torch.arange(total)
+        return torch.multinomial(self.odds, config.negatives, replacement=True)
+
+    def _validate(self, loss: float) -> None:
+        progress = self.progress
+        found = ranking_metrics(model_ranks(self.average, self.data, self.chosen))
+        self.report(f"step {progress.step}: loss {loss:.4f}, validation NDCG@10 {found.ndcg10:.4f}")
+        progress.seen(found.ndcg10, self.average)
+
+
+def random_cuts(targets: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Target positions [B, N] -> which of [B, Q] are real, and Q random positions per window without repeats.
+
+    A position is also the length of the prefix before it.
+    """
+    keys = torch.rand(targets.shape).masked_fill(~targets, -1.0)
+    best = keys.topk(min(count, targets.shape[1]), dim=1)
+    return best.values >= 0, best.indices
+
+
+def learning_rate(config: TrainConfig, step: int) -> float:
+    """Linear warm-up, then a cosine down to a tenth."""
+    if step < config.warmup_steps:
+        return config.learning_rate * (step + 1) / config.warmup_steps
+    share = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
+    return config.learning_rate * (0.1 + 0.45 * (1 + math.cos(math.pi * share)))
+
+
+def _mix(seed: int, step: int) -> int:
+    """One seed of a step: distinct for every (seed, step) a run can meet."""
+    return (seed * 1_000_003 + step) % 2**63
+
+
+def _optimizer(model: Lime, config: TrainConfig) -> torch.optim.Optimizer:
+    """AdamW, decay on matrices only: gains, offsets and age tables have no scale to keep down."""
+    decayed = [p for p in model.parameters() if p.dim() == 2]
+    others = [p for p in model.parameters() if p.dim() != 2]
+    groups = [
+        {"params": decayed, "weight_decay": config.weight_decay},
+        {"params": others, "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)

@@ -1,0 +1,46 @@
+import pytest
+import torch
+from torch.nn import functional as fn
+
+from lime_model.config import HEADS, Head
+from lime_model.features import encode_items
+from lime_model.loss import full_softmax, sampled_softmax, sampling_odds, score_all, score_pairs, take
+from lime_model.validation import folded_head
+from tests.lime_model.samples import FEATURES, ITEMS, SPEC, VOCABULARY, config, history_batch, lime
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_scores_of_pairs_are_the_same_as_in_the_full_matrix(head: Head) -> None:
+    model = lime(config(head=head))
+    P = model.personalize_links(history_batch([3, 8, 0], 8))
+    weights = model.candidate_weights(encode_items(VOCABULARY, SPEC, ITEMS, FEATURES))
+    chosen = torch.tensor([5, 0, 11])
+    pairs = score_pairs(P, take(weights, chosen), folded_head(model))
+    full = score_all(P, weights, folded_head(model))[torch.arange(3), chosen]
+    torch.testing.assert_close(pairs, full, rtol=1e-4, atol=1e-5)
+
+
+def test_full_softmax_is_the_mean_negative_log_likelihood() -> None:
+    scores, targets = torch.randn(4, 6), torch.tensor([0, 5, 2, 2])
+    expected = -torch.log_softmax(scores, 1)[torch.arange(4), targets].mean()
+    torch.testing.assert_close(full_softmax(scores, targets, 0.0), expected)
+    assert full_softmax(scores, targets, 0.2) != expected
+
+
+def test_odds_are_half_popularity_and_never_zero() -> None:
+    torch.testing.assert_close(sampling_odds(torch.tensor([8, 0, 2])), torch.tensor([17 / 30, 1 / 6, 4 / 15]))
+
+
+def test_sampling_everything_many_times_gives_the_full_softmax() -> None:
+    torch.manual_seed(0)
+    C, M = 8, 5
+    scores, targets = torch.randn(M, C), torch.randint(0, C, (M,))
+    odds = sampling_odds(torch.randint(1, 9, (C,)))
+    sampled = torch.multinomial(odds, 200_000, replacement=True)
+    own = scores[torch.arange(M), targets]
+    found = sampled_softmax(own, scores[:, sampled], targets, sampled, odds)
+    # the corrected sum over samples estimates the sum over candidates; the target enters as its own log-odds
+    others = scores.masked_fill(fn.one_hot(targets, C).bool(), float("-inf")).logsumexp(1)
+    positive = own - torch.log(odds[targets] * len(sampled))
+    expected = (torch.logaddexp(positive, others) - positive).mean()
+    torch.testing.assert_close(found, expected, rtol=0.01, atol=0.01)

@@ -1,0 +1,173 @@
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from lime_model import train as training
+from lime_model.checkpoint import Progress
+from lime_model.config import Head, TrainConfig
+from lime_model.model import Lime
+from lime_model.recipe import Recipe
+from lime_model.specify import spec_of, vocabulary_of
+from lime_model.train import TrainedModel, check_gate, fit, learning_rate, random_cuts, train
+from lime_model.training_set import training_set
+from lime_model.validation import RankingMetrics, ranking_metrics, validation_set
+from lime_model.windows import WindowSet, windows_of
+from schemas.errors import GateError
+from tests.lime_model.samples import FEATURES, config, walks
+
+SHORT = TrainConfig(
+    steps=60, windows_per_step=8, cuts_per_window=6, validate_every=20, checkpoint_every=15, learning_rate=1e-2,
+    warmup_steps=5, exclude_seen=False, patience=9,
+)  # fmt: skip
+
+
+def recipe(source: WindowSet, head: Head = "dot", **changes: float) -> Recipe:
+    settings = config(head=head, dropout=0.1)
+    known = {**vars(SHORT), **changes}
+    spec = spec_of(FEATURES, source.event_types)
+    return Recipe(settings, TrainConfig(**known), vocabulary_of(source, settings.buckets), spec)
+
+
+def weights(trained: TrainedModel) -> dict[str, torch.Tensor]:
+    return trained.model.state_dict()
+
+
+def silent(line: str) -> None:
+    assert line
+
+
+@pytest.mark.parametrize(("head", "negatives"), [("dot", 1024), ("linear", 1024), ("mlp", 1024), ("mlp", 6)])
+def test_a_walk_around_a_ring_is_learnt(head: Head, negatives: int) -> None:
+    source = windows_of(walks())
+    found = fit(recipe(source, head, negatives=negatives), source, None, None, silent)
+    assert found.validation.ndcg10 > found.popularity.ndcg10 + 0.15
+    assert not found.model.training
+
+
+def test_sampled_softmax_takes_over_above_the_bound() -> None:
+    source = windows_of(walks())
+    full, sampled = (
+        train(recipe(source, steps=2, full_softmax_up_to=bound, negatives=4), source, None, silent) for bound in (99, 5)
+    )
+    assert any(not torch.equal(a, b) for a, b in zip(weights(full).values(), weights(sampled).values(), strict=True))
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_one_does_not() -> None:
+    source = windows_of(walks())
+    first, second, other = (train(recipe(source, seed=seed, steps=10), source, None, silent) for seed in (3, 3, 4))
+    assert all(torch.equal(value, weights(second)[name]) for name, value in weights(first).items())
+    assert not torch.equal(first.model.links, other.model.links)
+
+
+def test_training_leaves_the_random_numbers_of_its_caller_alone() -> None:
+    source = windows_of(walks(6))
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    train(recipe(source, steps=2), source, None, silent)
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_a_killed_run_goes_on_to_identical_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = windows_of(walks())
+    whole = train(recipe(source), source, None, silent)
+    step = training._Run._step
+
+    def killed(run: training._Run, number: int) -> float:
+        if number == 37:
+            raise KeyboardInterrupt
+        return step(run, number)
+
+    monkeypatch.setattr(training._Run, "_step", killed)
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe(source), source, tmp_path, silent)
+    monkeypatch.setattr(training._Run, "_step", step)
+    lines: list[str] = []
+    resumed = train(recipe(source), source, tmp_path, lines.append)
+    assert "resumed at step 30" in lines
+    assert resumed.best_step == whole.best_step
+    assert all(torch.equal(value, weights(resumed)[name]) for name, value in weights(whole).items())
+
+
+def test_it_stops_when_validation_no_longer_gets_better(monkeypatch: pytest.MonkeyPatch) -> None:
+    source = windows_of(walks(6))
+    figures = iter([0.1, 0.3, 0.2, 0.3, 0.9, 0.9])
+
+    def figure(_: torch.Tensor) -> RankingMetrics:
+        return RankingMetrics(next(figures), 0.5, 0.1, 6)
+
+    popular = ranking_metrics(torch.tensor([5]))
+    monkeypatch.setattr(training, "popularity_ranks", lambda data, chosen: torch.tensor([5]))
+    monkeypatch.setattr(training, "ranking_metrics", lambda ranks: popular if len(ranks) == 1 else figure(ranks))
+    validated: dict[int, torch.Tensor] = {}
+    seen = Progress.seen
+
+    def noted(progress: Progress, ndcg: float, model: Lime) -> None:
+        validated[progress.step] = model.links.detach().clone()
+        seen(progress, ndcg, model)
+
+    monkeypatch.setattr(Progress, "seen", noted)
+    found = train(recipe(source, validate_every=5, patience=2), source, None, silent)
+    assert (found.best_step, found.steps) == (10, 20)
+    assert torch.equal(found.model.links, validated[10])
+    assert not torch.equal(found.model.links, validated[20])
+
+
+def measured(ndcg: float, popular: float) -> TrainedModel:
+    source = windows_of(walks(6))
+    made = train(recipe(source, steps=1), source, None, silent)
+    return replace(
+        made, validation=replace(made.validation, ndcg10=ndcg), popularity=replace(made.popularity, ndcg10=popular)
+    )
+
+
+def test_a_model_below_popularity_is_refused() -> None:
+    with pytest.raises(GateError, match=r"popularity's 0\.3000, found 0\.2000"):
+        check_gate(measured(0.2, 0.3), 0.1, None)
+
+
+def test_a_model_below_the_current_one_by_more_than_the_margin_is_refused() -> None:
+    check_gate(measured(0.46, 0.3), 0.1, 0.5)
+    with pytest.raises(GateError, match=r"0\.5000 less 10%, found 0\.4400"):
+        check_gate(measured(0.44, 0.3), 0.1, 0.5)
+
+
+def test_fit_refuses_what_the_gate_refuses() -> None:
+    source = windows_of(walks(6))
+    with pytest.raises(GateError):
+        fit(recipe(source, steps=1), source, None, 5.0, silent)
+
+
+def test_cuts_are_distinct_targets_and_only_targets() -> None:
+    targets = torch.tensor([[False, True, True, True, False], [False, False, False, False, True]])
+    for _ in range(20):
+        real, positions = random_cuts(targets, 2)
+        assert real.tolist() == [[True, True], [True, False]]
+        assert set(positions[0].tolist()) <= {1, 2, 3} and len(set(positions[0].tolist())) == 2
+        assert int(positions[1, 0]) == 4
+
+
+def test_the_rate_warms_up_and_falls_to_a_tenth() -> None:
+    rates = [learning_rate(SHORT, step) for step in range(SHORT.steps)]
+    assert rates[0] < rates[4] == max(rates) == SHORT.learning_rate
+    assert rates[-1] == pytest.approx(SHORT.learning_rate / 10, rel=0.01)
+
+
+def test_a_pass_deals_every_window_as_often_as_its_targets_fill_its_cuts() -> None:
+    # 13, 12 and 11 targets in turn at 6 cuts: three times or twice; the window that is all context never
+    rows = [*walks(18), replace(walks(1)[0], user_id="context", targets_from=13)]
+    source = windows_of(rows)
+    made = recipe(source)
+    data = training_set(source, made.vocabulary, made.spec)
+    run = training._Run(made, data, validation_set(data, made.train), silent)
+    expected = [n for n in range(18) for _ in range(3 if n % 3 == 0 else 2)]
+    # 42 deals in steps of 8: five whole steps a pass, what is over waits for another permutation
+    passes = [torch.cat([run._windows(step) for step in range(first, first + 5)]).tolist() for first in (0, 5)]
+    for dealt in passes:
+        left = list(expected)
+        for window in dealt:
+            left.remove(window)
+        assert len(left) == 2
+    assert passes[0] != passes[1]
