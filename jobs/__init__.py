@@ -1,0 +1,1 @@
+"""Spark jobs of the nightly scorer: one file per `spark-submit` entry point."""

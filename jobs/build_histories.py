@@ -1,0 +1,111 @@
+"""`events`, `items` -> `user_history`, `user_seen`. Grain: one user. Rewrites only touched users.
+
+Touched are the users of event rows added or changed since the version that the last build pinned, of events
+between the last cut-off and tonight's, and of past item intervals that were corrected. The watermark (events
+and items version, cut-off, history length) is kept in the commit of `user_history` itself.
+"""
+
+from datetime import UTC, datetime
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from jobs.histories import as_histories, as_seen
+from jobs.rewrite import in_buckets, replace_users
+from jobs.stage import Night, StageReport, job_parser, run_alone, timestamp
+from schemas.contract import TableContract
+from schemas.events import EVENTS
+from schemas.items import ITEMS
+from schemas.user_history import USER_HISTORY
+from schemas.user_seen import USER_SEEN
+
+STAGE = "build_histories"
+
+
+def run(night: Night) -> StageReport:
+    """Bring both tables to the night's cut-off."""
+    lake, n = night.lake, night.config.model.max_history
+    events, items = lake.read(EVENTS), lake.read(ITEMS)
+    versions = {"events": lake.reads["events"], "items": lake.reads["items"]}
+    watermark = {**versions, "cutoff": night.cutoff.isoformat(), "history_length": n}
+    before = events.where(F.col("event_ts") < timestamp(night.cutoff))
+    touched = _touched(night, before, watermark)
+    if touched is not None:
+        touched = lake.stage(touched, f"{night.run_id}/touched")
+        if touched.isEmpty():
+            return StageReport()
+        before = before.join(touched, on=["user_id"], how="left_semi")  # `touched` is unique
+    history = as_histories(before, items, n).withColumn("run_id", F.lit(night.run_id))
+    seen = as_seen(before).withColumn("run_id", F.lit(night.run_id))
+    # user_seen first: the watermark lives in user_history, so a kill in between repeats both.
+    _replace(night, USER_SEEN, seen, touched, {})
+    written = _replace(night, USER_HISTORY, history, touched, watermark)
+    rows_in = written if touched is None else touched.count()
+    lake.clear_staging(night.run_id)
+    return StageReport(rows_in=rows_in, rows_out=written)
+
+
+def _touched(night: Night, before: DataFrame, now: dict[str, object]) -> DataFrame | None:
+    """Users whose rows must be made again, once each; None: everybody."""
+    commit = night.lake.last_commit(USER_HISTORY, STAGE)
+    last = dict(commit.inputs) if commit else {}
+    if not night.lake.exists(USER_SEEN) or last.get("history_length") != now["history_length"]:
+        return None
+    cutoff = datetime.fromisoformat(str(last["cutoff"])).astimezone(UTC)
+    if cutoff > night.cutoff:
+        return None
+    since = before.where(F.col("event_ts") >= timestamp(cutoff)).select("user_id")
+    users = since
+    if last["events"] != now["events"]:
+        added = night.lake.changes(EVENTS, int(str(last["events"])), int(str(now["events"])))
+        users = users.union(added.select("user_id"))
+    if last["items"] != now["items"]:
+        users = users.union(_users_of_corrected_items(night, int(str(last["items"])), cutoff))
+    return users.distinct()
+
+
+def _users_of_corrected_items(night: Night, last_version: int, cutoff: datetime) -> DataFrame:
+    """Users whose history holds an item whose intervals before the last cut-off are not what they were.
+
+    Intervals that opened or closed since then touch candidates, and only events that are touched anyway.
+    """
+    then = _intervals_before(night.lake.read(ITEMS, last_version), cutoff)
+    now = _intervals_before(night.lake.read(ITEMS), cutoff)
+    changed = then.exceptAll(now).union(now.exceptAll(then)).select("item_id").distinct()
+    held = night.lake.read(USER_HISTORY).select("user_id", F.explode("item_ids").alias("item_id"))
+    return held.join(F.broadcast(changed), on=["item_id"], how="left_semi").select("user_id")
+
+
+def _intervals_before(items: DataFrame, cutoff: datetime) -> DataFrame:
+    """What the item intervals said of the time before `cutoff`."""
+    cut = timestamp(cutoff)
+    ended = F.when(F.col("valid_to") < cut, F.col("valid_to"))
+    return items.where(F.col("valid_from") < cut).select(
+        "item_id", "valid_from", ended.alias("valid_to"), "features"
+    )
+
+
+def _replace(
+    night: Night,
+    table: TableContract,
+    fresh: DataFrame,
+    touched: DataFrame | None,
+    watermark: dict[str, object],
+) -> int:
+    """Write the fresh rows in one commit; returns their number."""
+    staged = night.lake.stage(fresh, f"{night.run_id}/{table.name}")
+    written = staged.count()
+    stamp = night.stamp(STAGE, **watermark)
+    if touched is None:
+        night.lake.overwrite(table, staged, stamp)
+        return written
+    where = in_buckets(touched)
+    rows = replace_users(night.lake.read(table).where(where), touched, table.check(staged))
+    night.lake.overwrite(table, rows, stamp, where)
+    return written
+
+
+def main(argv: list[str] | None = None) -> int:
+    """`lime build-histories`."""
+    args = job_parser(STAGE, "Bring user_history and user_seen to the night's cut-off.").parse_args(argv)
+    return run_alone(args, STAGE, run)

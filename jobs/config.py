@@ -1,0 +1,239 @@
+"""The one typed configuration of a night: a TOML file, checked whole before any work.
+
+Unknown keys, missing keys and wrong types are errors that name the key. Every default is written here, once.
+"""
+
+import dataclasses
+import hashlib
+import json
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+from types import UnionType
+from typing import Any, get_args, get_origin, get_type_hints
+
+from lime_model.config import ModelConfig, TrainConfig
+from schemas.errors import ConfigError
+
+FORMATS = ("csv", "tsv", "jsonl", "parquet", "delta")
+DEVICES = ("cpu", "gpu")
+
+
+def _one_of(what: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ConfigError(f"{what}: expected one of {', '.join(choices)}; found {value!r}")
+
+
+@dataclass(frozen=True)
+class LakeConfig:
+    """Where tables, staging files and model packages live."""
+
+    root: str  # a path, or catalog.schema
+    staging: str = ""  # default: _staging below a path root; a catalog needs one
+    packages: str = ""  # a folder that the driver can read; default: models below a path root
+
+
+@dataclass(frozen=True)
+class EventSource:
+    """The raw event log, and how its columns map to the `events` contract."""
+
+    format: str
+    path: str  # a path or glob; `{date}` stands for one file a day, and a night reads days up to its own
+    columns: Mapping[str, str]  # contract column -> source column
+    types: Mapping[str, str] = field(
+        default_factory=dict
+    )  # source's value -> event type; empty: taken as it is
+    default_type: str = "event"  # where no column holds the event type
+    ts_format: str = "iso"  # iso, epoch_seconds, epoch_millis, or a Spark datetime pattern
+
+    def __post_init__(self) -> None:
+        _one_of("events.format", self.format, FORMATS)
+        required = {"user_id", "item_id", "event_ts"}
+        optional = {"event_id", "event_type", "sequence", "value", "source_updated_at"}
+        _check_columns("events.columns", self.columns, required, optional)
+
+
+@dataclass(frozen=True)
+class Feature:
+    """One item feature: the source column it is read from, and how."""
+
+    column: str
+    kind: str = "categorical"  # or numeric
+    separator: str = ""  # splits a column that holds several categories
+
+    def __post_init__(self) -> None:
+        _one_of("items.features.*.kind", self.kind, ("categorical", "numeric"))
+
+
+@dataclass(frozen=True)
+class ItemSource:
+    """The catalogue: each read is a snapshot as of the night."""
+
+    format: str
+    path: str
+    columns: Mapping[str, str]
+    features: Mapping[str, Feature] = field(default_factory=dict)
+    complete: bool = True  # an item that is missing from the file has left the catalogue
+
+    def __post_init__(self) -> None:
+        _one_of("items.format", self.format, FORMATS)
+        _check_columns("items.columns", self.columns, {"item_id"}, {"title", "available"})
+
+
+@dataclass(frozen=True)
+class UserSource:
+    """Who gets a list. Without such a source: whoever has an event."""
+
+    format: str
+    path: str
+    columns: Mapping[str, str]
+    attributes: Mapping[str, str] = field(default_factory=dict)  # attribute -> source column
+    complete: bool = True
+
+    def __post_init__(self) -> None:
+        _one_of("users.format", self.format, FORMATS)
+        _check_columns("users.columns", self.columns, {"user_id"}, set())
+
+
+@dataclass(frozen=True)
+class EmbedConfig:
+    """How links and weights are computed. Shapes are frozen, so they are part of the results (see README)."""
+
+    device: str = "cpu"
+    gpu_amount: float = 1.0  # share of one GPU that a task takes
+    partitions: int = 2
+    rows_per_call: int = 32
+    length_buckets: tuple[int, ...] = (16, 64)  # the history length is always the last bucket
+    items_per_call: int = 512
+
+    def __post_init__(self) -> None:
+        _one_of("embed.device", self.device, DEVICES)
+
+
+@dataclass(frozen=True)
+class ScoreConfig:
+    """Lists: their length, their filters, and how the work is cut."""
+
+    k: int = 20
+    reserve: int = 20
+    seen_types: tuple[str, ...] = ()  # event types that make an item seen; empty: all
+    seen_days: int = 0  # an item is seen for so many days; 0: for ever
+    popularity_days: int = 90  # what the popularity list counts
+    partitions: int = 2
+    users_per_block: int = 64
+    candidates_per_block: int = 1024
+
+
+@dataclass(frozen=True)
+class PublishConfig:
+    """Gates: a night outside these bounds is not served."""
+
+    min_user_coverage: float = 1.0  # share of valid users with a list
+    min_full_lists: float = 0.99  # share of lists with K items
+    max_abs_score: float = 1e4
+    min_overlap: float = 0.1  # mean share of a list's items that were served the night before
+    max_rows_change: float = 0.5  # relative change in the number of lists
+
+
+@dataclass(frozen=True)
+class NightConfig:
+    """Which nights `--date next` walks through."""
+
+    first_date: date | None = None  # where the lake is empty; default: yesterday
+    last_date: date | None = None  # after it there is nothing to do; default: no end
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything a night needs to know."""
+
+    lake: LakeConfig
+    events: EventSource
+    items: ItemSource
+    users: UserSource | None = None
+    model: ModelConfig = field(default_factory=ModelConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    embed: EmbedConfig = field(default_factory=EmbedConfig)
+    score: ScoreConfig = field(default_factory=ScoreConfig)
+    publish: PublishConfig = field(default_factory=PublishConfig)
+    night: NightConfig = field(default_factory=NightConfig)
+
+    @property
+    def packages(self) -> str:
+        """The folder of model packages."""
+        return self.lake.packages or f"{self.lake.root}/models"
+
+    @property
+    def hash(self) -> str:
+        """Digest of everything that can change a row: all but where the lake is."""
+        described = {k: v for k, v in dataclasses.asdict(self).items() if k not in ("lake", "night")}
+        return hashlib.sha256(json.dumps(described, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def load_config(path: str) -> Config:
+    """Read and check a TOML file; raises ConfigError naming file, key, expected and found."""
+    file = Path(path)
+    if not file.is_file():
+        raise ConfigError(f"config {path}: expected a TOML file, found none")
+    try:
+        raw = tomllib.loads(file.read_text("utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"config {path}: not TOML: {error}") from error
+    try:
+        config: Config = _build(Config, raw, "")
+    except ConfigError as error:
+        raise ConfigError(f"config {path}: {error}") from error
+    return config
+
+
+def _check_columns(where: str, columns: Mapping[str, str], required: set[str], optional: set[str]) -> None:
+    missing, unknown = required - columns.keys(), columns.keys() - required - optional
+    if missing or unknown:
+        raise ConfigError(
+            f"{where}: expected {sorted(required)} and maybe {sorted(optional)}; "
+            f"missing {sorted(missing)}, unknown {sorted(unknown)}"
+        )
+
+
+def _build(kind: type, raw: Any, where: str) -> Any:
+    """A dataclass from a TOML table, recursively."""
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{where or 'file'}: expected a table, found {raw!r}")
+    fields = {f.name: f for f in dataclasses.fields(kind)}
+    unknown = sorted(raw.keys() - fields.keys())
+    if unknown:
+        raise ConfigError(f"{where or 'file'}: unknown keys {unknown}; known are {sorted(fields)}")
+    hints = get_type_hints(kind)
+    values = {name: _value(hints[name], value, f"{where}.{name}".lstrip(".")) for name, value in raw.items()}
+    missing = [
+        name
+        for name, f in fields.items()
+        if name not in values
+        and f.default is dataclasses.MISSING
+        and f.default_factory is dataclasses.MISSING
+    ]
+    if missing:
+        raise ConfigError(f"{where or 'file'}: missing keys {missing}")
+    return kind(**values)
+
+
+def _value(hint: Any, raw: Any, where: str) -> Any:
+    """One value of the hinted type; TOML's own types are taken strictly, an integer for a float aside."""
+    if isinstance(hint, UnionType):  # only ever `X | None`, and TOML has no null
+        hint = get_args(hint)[0]
+    if hint in (ModelConfig, TrainConfig):
+        return hint.from_json(raw)
+    if dataclasses.is_dataclass(hint):
+        return _build(hint, raw, where)  # type: ignore[arg-type]
+    origin, args = get_origin(hint), get_args(hint)
+    if origin is tuple and isinstance(raw, list):
+        return tuple(_value(args[0], value, f"{where}[{i}]") for i, value in enumerate(raw))
+    if origin is Mapping and isinstance(raw, dict):
+        return {key: _value(args[1], value, f"{where}.{key}") for key, value in raw.items()}
+    if hint is float and isinstance(raw, int) and not isinstance(raw, bool):
+        return float(raw)
+    if origin is None and isinstance(raw, hint) and isinstance(raw, bool) == (hint is bool):
+        return raw
+    raise ConfigError(f"{where}: expected {getattr(hint, '__name__', hint)}, found {raw!r}")

@@ -1,0 +1,98 @@
+"""`user_history` -> `link_embeddings`. Grain: one user under one model. Computes only what is not there yet.
+
+The GPU-scheduled step: a vectorised UDF over Arrow batches in a fixed number of partitions, the model loaded
+once per Python worker, the device taken from Spark's scheduler, shapes frozen so that a user's bits do not
+depend on who shares the batch.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache
+
+import pyarrow as pa
+import torch
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from jobs.arrow import as_histories, float_lists
+from jobs.gpu import Device, resource_profile, task_device
+from jobs.numerics import numerics_id
+from jobs.packages import require_history_length, require_package, ship_package, shipped_package
+from jobs.rewrite import in_buckets, replace_users
+from jobs.shapes import frozen_shapes
+from jobs.stage import Night, StageReport, job_parser, run_alone
+from lime_model.frozen import FrozenShapes, LinkPredictor
+from lime_model.package import load_package
+from schemas.link_embeddings import LINK_EMBEDDINGS
+from schemas.user_history import USER_HISTORY
+
+STAGE = "embed_users"
+READ = ("user_id", "user_bucket", "history_digest", "item_ids", "features", "event_types", "event_ts")
+COMPUTED = "user_id string, user_bucket int, history_digest string, links array<float>, numerics_id string"
+
+
+def run(night: Night) -> StageReport:
+    """Embed every user whose (history digest, model digest) is not in the table."""
+    lake, folder = night.lake, require_package(night)
+    package = load_package(folder)
+    require_history_length(night, package)
+    model = package.digest
+    history = lake.read(USER_HISTORY).select(*READ)
+    links = lake.read_or_empty(LINK_EMBEDDINGS).where(F.col("model_digest") == model)
+    shipped = ship_package(lake.spark, folder)
+    stale = history.join(
+        links.select("user_id", "history_digest"), on=["user_id", "history_digest"], how="left_anti"
+    )
+    fresh = lake.stage(embed(night, stale, shipped), f"{night.run_id}/links")
+    made, kept = numerics_id(fresh, STAGE), numerics_id(links, "link_embeddings")
+    if made and kept and made != kept:  # other bits: nothing of the old ones may stay beside the new
+        fresh = lake.stage(embed(night, history, shipped), f"{night.run_id}/links-all")
+    written = fresh.count()
+    gone = links.join(history.select("user_id"), on=["user_id"], how="left_anti").select("user_id")
+    touched = fresh.select("user_id").union(gone)
+    if not touched.isEmpty():
+        where = f"model_digest = '{model}' AND {in_buckets(touched)}"
+        rows = fresh.withColumns({"model_digest": F.lit(model), "run_id": F.lit(night.run_id)})
+        replaced = replace_users(links.where(where), touched, LINK_EMBEDDINGS.check(rows))
+        lake.overwrite(LINK_EMBEDDINGS, replaced, night.stamp(STAGE, model_digest=model), where)
+    lake.clear_staging(night.run_id)
+    return StageReport(rows_in=written, rows_out=written, model_digest=model)
+
+
+def embed(night: Night, histories: DataFrame, shipped: str) -> DataFrame:
+    """Rows of `user_history` -> COMPUTED, in the configured number of partitions, on the configured device."""
+    config = night.config.embed
+    device = Device.of(night.lake.spark, config.device)
+    shapes = frozen_shapes(config)
+    # An explicit count: adaptive execution would collapse a small input to one Python task.
+    parts = histories.repartition(config.partitions)
+    profile = resource_profile(night.lake.spark, config.device, config.gpu_amount)
+    return parts.mapInArrow(_embed_batches(shipped, shapes, device), COMPUTED, profile=profile)
+
+
+def _embed_batches(
+    shipped: str, shapes: FrozenShapes, device: Device
+) -> Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
+    """The function that runs in tasks; it captures names and shapes, never a model."""
+
+    def embed_batches(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        predictor = load_predictor(shipped, shapes, task_device(device))
+        for batch in batches:
+            links = predictor.predict(as_histories(batch))  # [B, L * d]
+            ids = pa.array([predictor.numerics_id] * len(batch), pa.string())
+            kept = [batch.column(name) for name in ("user_id", "user_bucket", "history_digest")]
+            names = ["user_id", "user_bucket", "history_digest", "links", "numerics_id"]
+            yield pa.RecordBatch.from_arrays([*kept, float_lists(links), ids], names)
+
+    return embed_batches
+
+
+@lru_cache(maxsize=2)
+def load_predictor(shipped: str, shapes: FrozenShapes, device: str) -> LinkPredictor:
+    """Once per Python worker, keyed by the package's digest (in its name), shapes and device."""
+    return LinkPredictor(shipped_package(shipped), shapes, torch.device(device))
+
+
+def main(argv: list[str] | None = None) -> int:
+    """`lime embed-users`."""
+    args = job_parser(STAGE, "Compute personalised links of users whose history changed.").parse_args(argv)
+    return run_alone(args, STAGE, run)

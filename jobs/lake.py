@@ -1,0 +1,231 @@
+"""Where tables live and the only code that reads, writes or time-travels Delta.
+
+Every commit says of itself, in its user metadata, which run and stage made it for which night and from
+what; nothing else in the lake repeats that. Its transaction id is the run and the stage, so a stage that a
+resumed run repeats lands once; every submit and every rollback is a new run and so has an id of its own.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+
+from delta.tables import DeltaTable
+from pyspark.sql import DataFrame, SparkSession
+
+from schemas.contract import TableContract
+from schemas.errors import ConfigError, EmptyTableError, RetryableError
+
+
+@dataclass(frozen=True)
+class Stamp:
+    """What a commit says of itself: run, stage, night, and the stage's own watermark (`inputs`)."""
+
+    run_id: str
+    stage: str
+    logical_date: date
+    inputs: Mapping[str, object] = field(default_factory=dict)
+
+    def to_json(self) -> str:
+        """The form kept as Delta user metadata."""
+        described = {
+            "run_id": self.run_id,
+            "stage": self.stage,
+            "logical_date": self.logical_date.isoformat(),
+        }
+        return json.dumps({**described, "inputs": dict(self.inputs)}, sort_keys=True)
+
+
+@dataclass(frozen=True)
+class Commit:
+    """One commit of a table: its version and the stamp it carries (empty where something else wrote it)."""
+
+    version: int
+    stamp: Mapping[str, object]
+
+    @property
+    def inputs(self) -> Mapping[str, object]:
+        """The watermark that the stage left with the commit."""
+        inputs = self.stamp.get("inputs", {})
+        return inputs if isinstance(inputs, Mapping) else {}
+
+
+class Lake:
+    """The tables below one root: a path (a relative one with a dot in it starts with `./`) or a `catalog.schema`.
+
+    `reads` and `writes` keep, per table, the version last touched, which is what a stage records of itself.
+    """
+
+    def __init__(self, spark: SparkSession, root: str, staging: str = "") -> None:
+        self.spark = spark
+        self.by_path = "." not in root or "/" in root
+        local = self.by_path and "://" not in root
+        self.root = str(Path(root).absolute()) if local else root.rstrip("/")
+        if not staging and not self.by_path:
+            raise ConfigError(f"lake.staging: expected a path beside the catalog {root}, found none")
+        self.staging = staging or f"{self.root}/_staging"
+        self.reads: dict[str, int] = {}
+        self.writes: dict[str, int] = {}
+
+    def name(self, contract: TableContract) -> str:
+        """The table as SQL names it."""
+        return f"delta.`{self.root}/{contract.name}`" if self.by_path else f"{self.root}.{contract.name}"
+
+    def exists(self, contract: TableContract) -> bool:
+        """Whether the table has been made."""
+        if self.by_path:
+            return DeltaTable.isDeltaTable(self.spark, f"{self.root}/{contract.name}")
+        return self.spark.catalog.tableExists(self.name(contract))
+
+    def history(self, contract: TableContract, limit: int = 1) -> list[Commit]:
+        """The newest commits, newest first; empty where there is no table. Collects `limit` rows."""
+        if not self.exists(contract):
+            return []
+        commits = self.spark.sql(f"DESCRIBE HISTORY {self.name(contract)} LIMIT {limit}")
+        rows = commits.select("version", "userMetadata").collect()
+        return [Commit(row["version"], _stamp(row["userMetadata"])) for row in rows]
+
+    def last_commit(self, contract: TableContract, stage: str = "") -> Commit | None:
+        """The newest commit (of a stage, if one is named), or None where there is none among the newest."""
+        commits = self.history(contract, limit=20 if stage else 1)
+        return next((c for c in commits if not stage or c.stamp.get("stage") == stage), None)
+
+    def read(self, contract: TableContract, version: int | None = None) -> DataFrame:
+        """The table as of `version` (default: now, pinned), checked against its contract.
+
+        Raises EmptyTableError where the table was never written, ContractError where its columns differ.
+        """
+        if version is None:
+            commit = self.last_commit(contract)
+            if commit is None:
+                raise EmptyTableError(f"table {contract.name}: expected below {self.root}, found none")
+            version = commit.version
+        self.reads[contract.name] = version
+        if self.by_path:
+            reader = self.spark.read.format("delta").option("versionAsOf", version)
+            return contract.check(reader.load(f"{self.root}/{contract.name}"))
+        return contract.check(self.spark.sql(f"SELECT * FROM {self.name(contract)} VERSION AS OF {version}"))
+
+    def read_or_empty(self, contract: TableContract) -> DataFrame:
+        """The table as of now, or an empty frame of its schema before its first write."""
+        if self.exists(contract):
+            return self.read(contract)
+        return self.spark.createDataFrame([], contract.struct)
+
+    def changes(self, contract: TableContract, after: int, until: int) -> DataFrame:
+        """Rows added, changed (old and new image) or removed by versions after..until of a change-feed table."""
+        reader = self.spark.read.format("delta").option("readChangeFeed", "true")
+        reader = reader.option("startingVersion", after + 1).option("endingVersion", until)
+        if self.by_path:
+            return reader.load(f"{self.root}/{contract.name}")
+        return reader.table(self.name(contract))
+
+    def append(self, contract: TableContract, df: DataFrame, stamp: Stamp) -> int:
+        """Add rows in one commit; returns the version."""
+        return self._write(contract, df, stamp, {}, "append")
+
+    def overwrite(self, contract: TableContract, df: DataFrame, stamp: Stamp, where: str = "") -> int:
+        """Replace the rows matching `where` (all by default) in one commit; returns the version."""
+        return self._write(contract, df, stamp, {"replaceWhere": where} if where else {}, "overwrite")
+
+    def update_by_key(self, contract: TableContract, df: DataFrame, stamp: Stamp) -> int:
+        """Replace existing rows by those of the same key in one MERGE; returns the version.
+
+        `df` must be staged: MERGE may read its source twice. Its transaction id and metadata go through
+        session settings, which would stamp other writes too: set and cleared around this one call.
+        """
+        rows = contract.check(df)
+        on = " AND ".join(f"t.{k} = s.{k}" for k in contract.key)
+        settings = {
+            "spark.databricks.delta.write.txnAppId": _transaction_id(stamp),
+            "spark.databricks.delta.write.txnVersion": "1",
+            "spark.databricks.delta.commitInfo.userMetadata": stamp.to_json(),
+        }
+        merge = f"MERGE INTO {self.name(contract)} t USING {{rows}} s ON {on} WHEN MATCHED THEN UPDATE SET *"
+        with self._session_settings(settings):
+            self.spark.sql(merge, rows=rows)
+        return self._written(contract, stamp)
+
+    def stage(self, df: DataFrame, name: str) -> DataFrame:
+        """Compute `df` once into plain Parquet below the staging folder and read it back.
+
+        Whatever is used twice (a UDF's output above all) goes through here, so that it is computed once.
+        """
+        path = f"{self.staging}/{name}"
+        df.write.mode("overwrite").parquet(path)
+        return self.spark.read.schema(df.schema).parquet(path)
+
+    def clear_staging(self, name: str) -> None:
+        """Remove what `stage` wrote under a name or a folder of names."""
+        path = self.spark._jvm.org.apache.hadoop.fs.Path(f"{self.staging}/{name}")  # type: ignore[union-attr]
+        path.getFileSystem(self.spark._jsc.hadoopConfiguration()).delete(path, True)
+
+    def _write(
+        self, contract: TableContract, df: DataFrame, stamp: Stamp, options: Mapping[str, str], mode: str
+    ) -> int:
+        rows = contract.check(df)
+        self._create(contract)
+        writer = rows.write.format("delta").mode(mode).options(**options)
+        writer = writer.option("txnAppId", _transaction_id(stamp)).option("txnVersion", 1)
+        writer = writer.option("userMetadata", stamp.to_json())
+        if self.by_path:
+            writer.save(f"{self.root}/{contract.name}")
+        else:
+            writer.saveAsTable(self.name(contract))
+        return self._written(contract, stamp)
+
+    def _create(self, contract: TableContract) -> None:
+        """Make the table from its contract, NOT NULL and properties included, if it is not there."""
+        if self.exists(contract):
+            return
+        columns = ", ".join(
+            f"`{f.name}` {f.type.simpleString()}{' NOT NULL' if f.required else ''}" for f in contract.fields
+        )
+        partitions = f" PARTITIONED BY ({', '.join(contract.partition_by)})" if contract.partition_by else ""
+        properties = ", ".join(f"'{key}' = '{value}'" for key, value in contract.properties.items())
+        options = f" TBLPROPERTIES ({properties})" if properties else ""
+        self.spark.sql(
+            f"CREATE TABLE IF NOT EXISTS {self.name(contract)} ({columns}) USING delta{partitions}{options}"
+        )
+
+    def committed(self, contract: TableContract, stamp: Stamp) -> int | None:
+        """The version that holds this run's and stage's commit, if it is among the newest ones."""
+        for commit in self.history(contract, limit=20):
+            if (commit.stamp.get("run_id"), commit.stamp.get("stage")) == (stamp.run_id, stamp.stage):
+                return commit.version
+        return None
+
+    def _written(self, contract: TableContract, stamp: Stamp) -> int:
+        """Read the commit back: Delta skips a write under a used transaction id without an error."""
+        version = self.committed(contract, stamp)
+        if version is None:
+            raise RetryableError(
+                f"table {contract.name}: expected a commit of run {stamp.run_id}, stage {stamp.stage}; found none"
+            )
+        self.writes[contract.name] = version
+        return version
+
+    @contextmanager
+    def _session_settings(self, settings: Mapping[str, str]) -> Iterator[None]:
+        for key, value in settings.items():
+            self.spark.conf.set(key, value)
+        try:
+            yield
+        finally:
+            for key in settings:
+                self.spark.conf.unset(key)
+
+
+def _transaction_id(stamp: Stamp) -> str:
+    """Run and stage: a write that a resumed run repeats is the same transaction."""
+    return f"{stamp.run_id}/{stamp.stage}"
+
+
+def _stamp(user_metadata: str | None) -> Mapping[str, object]:
+    """A commit's stamp; empty for commits that another tool made."""
+    if not user_metadata or not user_metadata.startswith("{"):
+        return {}
+    stamp = json.loads(user_metadata)
+    return stamp if isinstance(stamp, dict) else {}

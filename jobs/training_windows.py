@@ -1,0 +1,47 @@
+"""Events -> overlapping windows of each user's whole history: pure frames, no I/O."""
+
+from pyspark.sql import DataFrame, Window
+from pyspark.sql import functions as F
+
+from jobs.histories import ORDER, with_item_features
+from schemas.types import user_bucket
+
+WINDOWS_PER_HISTORY = (
+    4  # a window is so many history lengths long: the first one is context, the rest targets
+)
+
+
+def as_windows(events: DataFrame, items: DataFrame, n: int) -> DataFrame:
+    """Grain: from events to windows of `training_sequences`, but for provenance.
+
+    Window w covers positions [w s, w s + 4 n) with s = 3 n, so every target sees its last n events.
+    `collect_list` is bounded by the window's length.
+    """
+    length, stride = WINDOWS_PER_HISTORY * n, (WINDOWS_PER_HISTORY - 1) * n
+    by_user = Window.partitionBy("user_id")
+    placed = with_item_features(events, items).withColumns(
+        {
+            "position": F.row_number().over(by_user.orderBy(*ORDER)) - 1,
+            "total": F.count("*").over(by_user),
+        }
+    )
+    first = F.greatest(F.lit(0), F.ceil((F.col("position") - length + 1) / stride)).cast("int")
+    last = F.floor(F.col("position") / stride).cast("int")
+    spread = placed.withColumn("window", F.explode(F.sequence(first, last)))
+    # a later window needs a target of its own
+    needed = spread.where((F.col("window") == 0) | (F.col("window") * stride + n < F.col("total")))
+    event = F.struct("position", "item_id", "features", "event_type", F.unix_micros("event_ts").alias("ts"))
+    windows = needed.groupBy("user_id", "window").agg(
+        F.array_sort(F.collect_list(event)).alias("h"), F.first("total").alias("total")
+    )
+    return windows.select(
+        "user_id",
+        user_bucket(F.col("user_id")).alias("user_bucket"),
+        "window",
+        F.col("h.item_id").alias("item_ids"),
+        F.col("h.features").alias("features"),
+        F.col("h.event_type").alias("event_types"),
+        F.col("h.ts").alias("event_ts"),
+        F.when(F.col("window") == 0, 0).otherwise(n).alias("targets_from"),
+        (F.element_at("h.position", -1) == F.col("total") - 1).alias("is_last"),
+    )

@@ -1,0 +1,43 @@
+"""One session for all Spark tests, and frames made of a base row and what a test changes in it."""
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pyspark.sql import DataFrame, SparkSession
+
+from jobs.session import default_conf, session_conf
+from schemas.contract import TableContract
+
+Frame = Callable[..., DataFrame]
+
+
+@pytest.fixture(scope="session")
+def spark() -> Iterator[SparkSession]:
+    """`spark-conf/local.conf` on two cores with as few partitions as a few rows need."""
+    conf = {**session_conf(default_conf()), "spark.master": "local[2]", "spark.sql.shuffle.partitions": "2"}
+    session = SparkSession.builder.appName("lime-tests").config(map=conf).getOrCreate()
+    yield session
+    session.stop()
+
+
+@pytest.fixture
+def frame(spark: SparkSession) -> Frame:
+    """`frame(CONTRACT, base, {...}, {...})`: one row per dict, each the base row with its changes."""
+
+    def make(contract: TableContract, base: Mapping[str, Any], *rows: Mapping[str, Any]) -> DataFrame:
+        values = [[{**base, **row}.get(name) for name in contract.columns] for row in rows]
+        nullable = [f.name for f in contract.fields]
+        schema = contract.struct
+        for name in nullable:
+            schema[name].nullable = True
+        return spark.createDataFrame(values, schema)
+
+    return make
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> str:
+    """A fresh lake's root."""
+    return str(tmp_path / "lake")

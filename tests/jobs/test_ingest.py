@@ -1,0 +1,108 @@
+"""Raw records: what is accepted, what goes to quarantine and why, what two records of one id become."""
+
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+import pytest
+from pyspark.sql import SparkSession
+
+from jobs.clean import as_events, with_content
+from jobs.config import EventSource
+from jobs.deduplicate import with_outcome
+from jobs.sources import list_files, read_records
+from schemas.events import EVENTS
+
+COLUMNS = {
+    "event_id": "id", "user_id": "user", "item_id": "item", "event_ts": "at", "event_type": "kind",
+    "value": "value", "sequence": "seq", "source_updated_at": "updated",
+}  # fmt: skip
+HEADER = "id,user,item,at,kind,value,seq,updated"
+GOOD = "e1,u1,i1,2026-01-01T10:00:00Z,view,1.5,1,"
+
+
+def judged(spark: SparkSession, folder: Path, *lines: str) -> list[tuple[str, str | None]]:
+    """(verbatim record, reason) of a CSV's lines, in file order."""
+    (folder / "events.csv").write_text("\n".join([HEADER, *lines]) + "\n")
+    source = EventSource("csv", f"{folder}/*.csv", COLUMNS, {"view": "viewed"})
+    files = list_files(spark, "events", source, date(2026, 1, 1))
+    rows = as_events(read_records(spark, "csv", files), source).orderBy("line").collect()
+    return [(row["record"], row["reason"]) for row in rows]
+
+
+def test_broken_records_of_every_kind_are_refused_with_their_reason(spark: SparkSession, tmp_path: Path) -> None:
+    broken = {
+        GOOD: None,
+        "e2,u1": "record: not a csv record",
+        "e3,u1,i1,2026-01-01T10:00:00Z,view,1.5,1,,more": "record: not a csv record",
+        "e4,,i1,2026-01-01T10:00:00Z,view,1.5,1,": "user_id: missing",
+        "e5,u1, ,2026-01-01T10:00:00Z,view,1.5,1,": "item_id: missing",
+        ",u1,i1,2026-01-01T10:00:00Z,view,1.5,1,": "event_id: missing",
+        "e6,u1,i1,,view,1.5,1,": "event_ts: missing",
+        "e7,u1,i1,yesterday,view,1.5,1,": "event_ts: not a timestamp (iso)",
+        "e8,u1,i1,1807-01-01T10:00:00Z,view,1.5,1,": "event_ts: outside 1970-01-01 to 2100-01-01",
+        "e9,u1,i1,2026-01-01T10:00:00Z,stare,1.5,1,": "event_type: missing or not in the mapping",
+        "e10,u1,i1,2026-01-01T10:00:00Z,view,much,1,": "value: not of its type",
+        "e11,u1,i1,2026-01-01T10:00:00Z,view,NaN,1,": "value: not finite",
+        "e12,u1,i1,2026-01-01T10:00:00Z,view,1.5,first,": "sequence: not of its type",
+        "e13,u1,i1,2026-01-01T10:00:00Z,view,1.5,,": "sequence: missing",
+        "e14,u1,i1,2026-01-01T10:00:00Z,view,1.5,1,later": "source_updated_at: not of its type",
+        f"e15,{'u' * 600},i1,2026-01-01T10:00:00Z,view,1.5,1,": "user_id: longer than 512 characters",
+        "e16,u\x01,i1,2026-01-01T10:00:00Z,view,1.5,1,": "user_id: control character",
+    }
+    assert judged(spark, tmp_path, *broken) == list(broken.items())
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        # the same record twice: one stands, one is dropped and counted
+        ([GOOD, GOOD], ["new", "duplicate"]),
+        # the later source update wins, whatever the order of reading
+        ([GOOD + "2026-01-03", GOOD.replace("1.5", "2.5") + "2026-01-02"], ["new", "superseded by a later version"]),
+        ([GOOD + "2026-01-02", GOOD.replace("1.5", "2.5") + "2026-01-03"], ["superseded by a later version", "new"]),
+        # nobody can say which is right: both are refused, never "the first one read"
+        ([GOOD, GOOD.replace("1.5", "2.5")], ["event_id: conflicting duplicate"] * 2),
+    ],
+)
+def test_records_of_one_id_are_resolved(
+    spark: SparkSession, tmp_path: Path, lines: list[str], expected: list[str]
+) -> None:
+    (tmp_path / "events.csv").write_text("\n".join([HEADER, *lines]) + "\n")
+    source = EventSource("csv", f"{tmp_path}/*.csv", COLUMNS)
+    files = list_files(spark, "events", source, date(2026, 1, 1))
+    cleaned = as_events(read_records(spark, "csv", files), source)
+    nothing = with_content(spark.createDataFrame([], EVENTS.struct), source)
+    rows = with_outcome(cleaned, nothing).orderBy("line").collect()
+    assert [row["outcome"] for row in rows] == expected
+
+
+def test_line_numbers_are_exact_when_a_file_is_split(spark: SparkSession, tmp_path: Path) -> None:
+    lines = [f"{n}\tx{n}" for n in range(2000)]
+    (tmp_path / "big.tsv").write_text("\n".join(["number\tname", *lines]) + "\n")
+    source = EventSource("tsv", f"{tmp_path}/*.tsv", {"user_id": "name", "item_id": "name", "event_ts": "number"})
+    files = list_files(spark, "events", source, date(2026, 1, 1))
+    key = "spark.sql.files.maxPartitionBytes"
+    before = spark.conf.get(key)
+    spark.conf.set(key, "4096")
+    try:
+        records = read_records(spark, "tsv", files)
+        assert records.rdd.getNumPartitions() > 2
+        rows = records.select("sequence", "fields").collect()
+    finally:
+        spark.conf.set(key, before)
+    assert {row["sequence"]: int(row["fields"]["number"]) for row in rows} == {n + 2: n for n in range(2000)}
+
+
+@pytest.mark.parametrize("format_", ["jsonl", "parquet", "delta"])
+def test_other_formats_give_the_same_fields(spark: SparkSession, tmp_path: Path, format_: str) -> None:
+    at = datetime(2026, 1, 1, 10, tzinfo=UTC)
+    df = spark.createDataFrame([("u1", "i1", at), ("u2", "i2", at)], "user string, item string, at timestamp")
+    path = str(tmp_path / "raw")
+    df.coalesce(1).write.format("json" if format_ == "jsonl" else format_).save(path)
+    source = EventSource(format_, path, {"user_id": "user", "item_id": "item", "event_ts": "at"})
+    files = list_files(spark, "events", source, date(2026, 1, 1))
+    rows = as_events(read_records(spark, format_, files), source).orderBy("line").collect()
+    assert [(row["user_id"], row["item_id"], row["event_ts"].astimezone(UTC), row["reason"]) for row in rows] == [
+        ("u1", "i1", at, None),
+        ("u2", "i2", at, None),
+    ]

@@ -1,0 +1,93 @@
+"""The lake: by path and by catalog, what a commit says of itself, what lands once, what is refused."""
+
+from collections.abc import Iterator
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pyspark.errors import PySparkException
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from jobs.lake import Lake, Stamp
+from schemas.errors import ConfigError, ContractError, EmptyTableError
+from schemas.events import EVENTS
+from schemas.users import USERS
+from tests.conftest import Frame
+
+EVENT: dict[str, Any] = {
+    "user_id": "u", "item_id": "i", "event_type": "view", "event_ts": datetime(2026, 1, 1, tzinfo=UTC),
+    "sequence": 1, "source_file": "f", "run_id": "r",
+}  # fmt: skip
+
+
+def stamp(run: str, stage: str = "stage", **inputs: object) -> Stamp:
+    return Stamp(run, stage, date(2026, 1, 1), inputs)
+
+
+def ids(df: DataFrame) -> list[str]:
+    return sorted(row["event_id"] for row in df.collect())
+
+
+@pytest.fixture(params=["path", "catalog"])
+def lake(request: pytest.FixtureRequest, spark: SparkSession, tmp_path: Path) -> Iterator[Lake]:
+    if request.param == "path":
+        yield Lake(spark, str(tmp_path / "lake"))
+        return
+    spark.sql(f"CREATE SCHEMA lime_lake LOCATION '{tmp_path}/schema'")
+    yield Lake(spark, "spark_catalog.lime_lake", str(tmp_path / "staging"))
+    spark.sql("DROP SCHEMA lime_lake CASCADE")
+
+
+def test_tables_are_written_read_and_travelled_by_path_and_by_catalog(lake: Lake, frame: Frame) -> None:
+    first = lake.append(EVENTS, frame(EVENTS, EVENT, {"event_id": "a"}), stamp("run1"))
+    second = lake.append(EVENTS, frame(EVENTS, EVENT, {"event_id": "b"}), stamp("run2", events=7))
+    assert ids(lake.read(EVENTS)) == ["a", "b"]
+    assert ids(lake.read(EVENTS, first)) == ["a"]
+    assert ids(lake.changes(EVENTS, first, second)) == ["b"]
+    commit = lake.last_commit(EVENTS)
+    assert commit is not None
+    assert (commit.version, commit.stamp["run_id"], commit.inputs) == (second, "run2", {"events": 7})
+    assert lake.last_commit(EVENTS, "other stage") is None
+    assert (lake.reads, lake.writes) == ({"events": first}, {"events": second})
+    staged = lake.stage(frame(EVENTS, EVENT, {"event_id": "b", "value": 2.0}), "run3/x")
+    lake.update_by_key(EVENTS, staged, stamp("run3"))
+    assert lake.read(EVENTS).where("value = 2.0").count() == 1
+    lake.clear_staging("run3")
+
+
+def test_a_stage_that_a_run_repeats_lands_once(lake: Lake, frame: Frame) -> None:
+    version = lake.append(EVENTS, frame(EVENTS, EVENT, {"event_id": "a"}), stamp("run1"))
+    assert lake.append(EVENTS, frame(EVENTS, EVENT, {"event_id": "b"}), stamp("run1")) == version
+    assert ids(lake.read(EVENTS)) == ["a"]
+
+
+def test_only_the_stated_rows_are_replaced(lake: Lake, spark: SparkSession, frame: Frame) -> None:
+    start = datetime(1970, 1, 1, tzinfo=UTC)
+    base = {"valid_from": start, "attributes": "{}", "run_id": "r"}
+    rows = ({"user_id": f"u{n}", "user_bucket": n % 2} for n in range(4))
+    lake.overwrite(USERS, frame(USERS, base, *rows), stamp("run1"))
+    lake.overwrite(USERS, frame(USERS, base, {"user_id": "new", "user_bucket": 1}), stamp("run2"), "user_bucket IN (1)")
+    assert sorted(row["user_id"] for row in lake.read(USERS).collect()) == ["new", "u0", "u2"]
+    outside = frame(USERS, base, {"user_id": "x", "user_bucket": 0})
+    with pytest.raises(PySparkException, match="DELTA_REPLACE_WHERE_MISMATCH"):
+        lake.overwrite(USERS, outside, stamp("run3"), "user_bucket IN (1)")
+
+
+def test_a_null_in_a_required_column_is_refused_by_the_table(lake: Lake, frame: Frame) -> None:
+    with pytest.raises(Exception, match="NOT NULL"):
+        lake.append(EVENTS, frame(EVENTS, EVENT, {"event_id": None}), stamp("run1"))
+
+
+def test_another_schema_is_refused_on_write_and_on_read(lake: Lake, frame: Frame) -> None:
+    good = frame(EVENTS, EVENT, {"event_id": "a"})
+    with pytest.raises(ContractError, match="table events: column value: expected double, found string"):
+        lake.append(EVENTS, good.withColumn("value", F.lit("x")), stamp("run1"))
+    with pytest.raises(EmptyTableError, match="table events: expected below"):
+        lake.read(EVENTS)
+
+
+def test_a_catalog_needs_a_staging_path(spark: SparkSession) -> None:
+    with pytest.raises(ConfigError, match=r"lake\.staging: expected a path"):
+        Lake(spark, "spark_catalog.somewhere")
