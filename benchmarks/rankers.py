@@ -1,0 +1,121 @@
+"""What the accuracy benchmark compares: anything that gives a score to every item for every tested user.
+
+`score(block)` takes a slice of the tested users, with the validation event in their histories, -> [users, C].
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from benchmarks.harness import say
+from benchmarks.interactions import Event, Interactions
+from lime_model.config import ModelConfig, TrainConfig
+from lime_model.frozen import CandidatePredictor, FrozenShapes, Histories, LinkPredictor
+from lime_model.loss import score_all
+from lime_model.package import in_memory_package
+from lime_model.recipe import Recipe
+from lime_model.specify import spec_of, vocabulary_of
+from lime_model.train import TrainedModel, train
+from lime_model.validation import folded_head
+from lime_model.windows import Window, WindowSet, cut_windows, windows_of
+
+Score = Callable[[slice], Tensor]
+WINDOWS_PER_HISTORY = 4  # like the job: a window is so many history lengths long, the first one is context
+KNN_EVENTS = 10
+
+
+@dataclass(frozen=True)
+class LimeRun:
+    """One trained seed."""
+
+    score: Score
+    trained: TrainedModel
+    seconds: float
+
+
+def popularity(data: Interactions) -> Score:
+    """Training events of each item, the same for everybody."""
+    counts = data.training_counts()
+    scores = torch.tensor([float(counts[item]) for item in data.items])
+    users = len(data.tested())
+    return lambda block: scores.expand(len(range(*block.indices(users))), -1)
+
+
+def item_knn(data: Interactions) -> Score:
+    """Sum of cosines between training users of an item and of the user's last ten items.
+
+    X [users, items] stays sparse: X_n (X_n^T h) needs no item-by-item matrix.
+    """
+    place = {item: i for i, item in enumerate(data.items)}
+    pairs = sorted({(u, place[e.item_id]) for u, user in enumerate(data.users) for e in data.training(user)})
+    index = torch.tensor(pairs).T
+    per_item = torch.bincount(index[1], minlength=len(place)).float().clamp(min=1)
+    shape = (len(data.users), len(place))
+    normed = torch.sparse_coo_tensor(index, per_item.rsqrt()[index[1]], shape, check_invariants=True).coalesce()
+    histories = [events[:-1][-KNN_EVENTS:] for events in data.tested().values()]
+
+    def score(block: slice) -> Tensor:
+        chosen = histories[block]
+        recent = torch.zeros(len(place), len(chosen))
+        for column, events in enumerate(chosen):
+            for event in events:
+                recent[place[event.item_id], column] += 1
+        scores: Tensor = torch.sparse.mm(normed.t(), torch.sparse.mm(normed, recent)).T
+        return scores
+
+    return score
+
+
+def lime_xor(data: Interactions, model: ModelConfig, config: TrainConfig) -> LimeRun:
+    """Train one seed on everything but the test events, the validation event for early stopping only."""
+    started = time.monotonic()
+    model = replace(model, use_times=data.timed)
+    source = training_windows(data, model.max_history)
+    spec = spec_of([data.features[item] for item in data.items], source.event_types)
+    recipe = Recipe(model, config, vocabulary_of(source, model.buckets), spec)
+    trained = train(recipe, source, None, lambda line: say(f"  seed {config.seed}: {line}"))
+    package = in_memory_package(trained.model, recipe.vocabulary, recipe.spec, {})
+    shapes, cpu = FrozenShapes(), torch.device("cpu")
+    weights = CandidatePredictor(package, shapes, cpu).predict(data.items, [data.features[item] for item in data.items])
+    links = LinkPredictor(package, shapes, cpu).predict(
+        as_histories(data, [events[:-1] for events in data.tested().values()])
+    )
+    P = links.view(-1, model.links, model.width)
+
+    def score(block: slice) -> Tensor:
+        with torch.inference_mode():
+            return score_all(P[block], weights, folded_head(trained.model))
+
+    return LimeRun(score, trained, time.monotonic() - started)
+
+
+def training_windows(data: Interactions, n: int) -> WindowSet:
+    """Each user's history without the test event, in windows; only a tested user's last event validates."""
+    windows = []
+    for user, events in data.users.items():
+        tested = len(events) >= 3
+        history = _window(data, user, events[:-1] if tested else events)
+        cut = cut_windows(history, WINDOWS_PER_HISTORY * n, n)
+        windows += [replace(window, is_last=window.is_last and tested) for window in cut]
+    return windows_of(windows)
+
+
+def as_histories(data: Interactions, histories: Sequence[Sequence[Event]]) -> Histories:
+    """Users' events -> what the predictor reads."""
+    held = windows_of([_window(data, str(row), events) for row, events in enumerate(histories)])
+    return Histories(
+        held.item_ids, held.features, held.event_types, held.codes, held.types, held.event_ts, held.offsets
+    )
+
+
+def _window(data: Interactions, user: str, events: Sequence[Event]) -> Window:
+    return Window(
+        user,
+        [event.item_id for event in events],
+        [data.features[event.item_id] for event in events],
+        [event.event_type for event in events],
+        [event.ts for event in events],
+    )
