@@ -1,5 +1,7 @@
 """Raw catalogue and user records -> the snapshots that validity intervals are made of."""
 
+from collections.abc import Mapping
+
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
@@ -12,11 +14,10 @@ CONFLICT = "conflicting duplicate"
 
 
 def as_items(records: DataFrame, source: ItemSource) -> DataFrame:
-    """Catalogue records as (item_id, title, features, available) beside the raw record and a `reason` or null."""
+    """Catalogue records as (item_id, title, features, attributes, available), the raw record and `reason` or null."""
     raw = {column: F.col("fields").getItem(name) for column, name in source.columns.items()}
     none = F.lit(None).cast("string")
     available = raw.get("available", none)
-    values = {name: _feature(feature) for name, feature in sorted(source.features.items())}
     typed = records.select(
         "record",
         "source_file",
@@ -24,13 +25,12 @@ def as_items(records: DataFrame, source: ItemSource) -> DataFrame:
         F.col("fields").isNull().alias("unsplit"),
         raw["item_id"].alias("item_id"),
         F.nullif(F.trim(raw.get("title", none)), F.lit("")).alias("title"),
-        F.coalesce(
-            F.to_json(F.struct(*[v.alias(n) for n, v in values.items()])) if values else none, F.lit("{}")
-        ).alias("features"),
+        _json(source.features).alias("features"),
+        _json(source.attributes).alias("attributes"),
         F.coalesce(available.try_cast("boolean"), F.lit(True)).alias("available"),
         _bad_feature(source, available).alias("bad"),
     )
-    return _with_reason(typed, "item_id", ["title", "features", "available"], "items")
+    return _with_reason(typed, "item_id", ["title", "features", "attributes", "available"], "items")
 
 
 def as_users(records: DataFrame, source: UserSource) -> DataFrame:
@@ -65,6 +65,12 @@ def _filled(value: Column) -> Column:
     return F.nullif(F.trim(value), F.lit(""))
 
 
+def _json(features: Mapping[str, Feature]) -> Column:
+    """The features as canonical JSON: keys sorted, a missing value is an absent key, `{}` where there is none."""
+    values = [_feature(feature).alias(name) for name, feature in sorted(features.items())]
+    return F.to_json(F.struct(*values)) if values else F.lit("{}")
+
+
 def _feature(feature: Feature) -> Column:
     """One feature's value; null where the source has none, which leaves its key out of the JSON."""
     value = _filled(F.col("fields").getItem(feature.column))
@@ -80,7 +86,7 @@ def _feature(feature: Feature) -> Column:
 def _bad_feature(source: ItemSource, available: Column) -> Column:
     """Which value of a catalogue record is not of its type; null where all are."""
     bad = F.when(_filled(available).isNotNull() & available.try_cast("boolean").isNull(), F.lit("available"))
-    for name, feature in source.features.items():
+    for name, feature in {**source.features, **source.attributes}.items():
         if feature.kind == "numeric":
             value = _filled(F.col("fields").getItem(feature.column))
             number = value.try_cast("double")

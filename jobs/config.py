@@ -14,6 +14,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
+from jobs.rule_config import Denied, Rule, check_filters
 from lime_model.config import ModelConfig, TrainConfig
 from schemas.errors import ConfigError
 
@@ -42,9 +43,8 @@ class EventSource:
     format: str
     path: str  # a path or glob; `{date}` stands for one file a day, and a night reads days up to its own
     columns: Mapping[str, str]  # contract column -> source column
-    types: Mapping[str, str] = field(
-        default_factory=dict
-    )  # source's value -> event type; empty: taken as it is
+    # source's value -> event type; empty: taken as it is
+    types: Mapping[str, str] = field(default_factory=dict)
     default_type: str = "event"  # where no column holds the event type
     ts_format: str = "iso"  # iso, epoch_seconds, epoch_millis, or a Spark datetime pattern
 
@@ -57,7 +57,7 @@ class EventSource:
 
 @dataclass(frozen=True)
 class Feature:
-    """One item feature: the source column it is read from, and how."""
+    """One item feature or attribute: the source column it is read from, and how."""
 
     column: str
     kind: str = "categorical"  # or numeric
@@ -75,11 +75,14 @@ class ItemSource:
     path: str
     columns: Mapping[str, str]
     features: Mapping[str, Feature] = field(default_factory=dict)
+    attributes: Mapping[str, Feature] = field(default_factory=dict)  # rules may read them, the model does not
     complete: bool = True  # an item that is missing from the file has left the catalogue
 
     def __post_init__(self) -> None:
         _one_of("items.format", self.format, FORMATS)
         _check_columns("items.columns", self.columns, {"item_id"}, {"title", "available"})
+        if both := sorted(self.features.keys() & self.attributes.keys()):
+            raise ConfigError(f"items.attributes: expected names that items.features does not have, found {both}")
 
 
 @dataclass(frozen=True)
@@ -120,6 +123,9 @@ class ScoreConfig:
     reserve: int = 20
     seen_types: tuple[str, ...] = ()  # event types that make an item seen; empty: all
     seen_days: int = 0  # an item is seen for so many days; 0: for ever
+    rules: tuple[Rule, ...] = ()
+    denied: Denied | None = None  # items that a user must never get
+    max_rule_classes: int = 256  # users whom the rules tell apart, each class with a bit a candidate
     popularity_days: int = 90  # what the popularity list counts
     partitions: int = 2
     users_per_block: int = 64
@@ -159,6 +165,11 @@ class Config:
     score: ScoreConfig = field(default_factory=ScoreConfig)
     publish: PublishConfig = field(default_factory=PublishConfig)
     night: NightConfig = field(default_factory=NightConfig)
+
+    def __post_init__(self) -> None:
+        declared = {**self.items.features, **self.items.attributes}
+        kinds = {name: feature.kind for name, feature in declared.items()}
+        check_filters(self.score.rules, self.score.denied, kinds, self.users.attributes if self.users else {})
 
     @property
     def packages(self) -> str:

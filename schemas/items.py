@@ -20,6 +20,11 @@ ITEMS = TableContract(
             "What the model may read: canonical JSON, keys sorted; lists and strings are "
             "categorical, numbers numeric, a missing value is an absent key",
         ),
+        Field(
+            "attributes",
+            STRING,
+            "What rules may read and the model does not: canonical JSON like `features`, '{}' when none",
+        ),
         Field("available", BOOLEAN, "May be recommended during the interval"),
         RUN_ID,
     ),

@@ -176,7 +176,7 @@ def serve(night: Night, served: DataFrame) -> None:
 def test_a_night_judges_the_list_of_the_night_before_and_not_its_own(spark: SparkSession, tmp_path: Path) -> None:
     first, second = night(spark, tmp_path, date(2026, 3, 1)), night(spark, tmp_path, date(2026, 3, 2))
     beginning = datetime(1970, 1, 1, tzinfo=UTC)
-    items = [(item, beginning, None, item, "{}", item != "x", "r") for item in "abcdx"]
+    items = [(item, beginning, None, item, "{}", "{}", item != "x", "r") for item in "abcdx"]
     first.lake.append(ITEMS, spark.createDataFrame(items, ITEMS.struct), first.stamp("ingest_events"))
     log = events(
         spark,
@@ -228,7 +228,7 @@ def test_a_lake_that_served_nothing_has_no_users_to_judge(spark: SparkSession, t
 
 def test_a_night_on_which_nobody_acted_has_zero_users(spark: SparkSession, tmp_path: Path) -> None:
     first, second = night(spark, tmp_path, date(2026, 3, 1)), night(spark, tmp_path, date(2026, 3, 2))
-    item = ("a", datetime(1970, 1, 1, tzinfo=UTC), None, "a", "{}", True, "r")
+    item = ("a", datetime(1970, 1, 1, tzinfo=UTC), None, "a", "{}", "{}", True, "r")
     first.lake.append(ITEMS, spark.createDataFrame([item], ITEMS.struct), first.stamp("ingest_events"))
     first.lake.append(EVENTS, events(spark, ("u", "a", "view", 1)), first.stamp("ingest_events"))
     serve(first, lists(spark, ("u", "model", "a")))

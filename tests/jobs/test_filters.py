@@ -74,7 +74,7 @@ def test_popularity_counts_its_window_only_and_fills_up_in_id_order(
 
 
 def test_a_backfill_takes_the_items_it_is_asked_for(spark: SparkSession, frame: Frame, tmp_path: Path) -> None:
-    base = {"features": "{}", "available": True, "run_id": "r"}
+    base = {"features": "{}", "attributes": "{}", "available": True, "run_id": "r"}
     opened = [("a", 1), ("b", 3), ("c", 5), ("future", 20)]
     rows = ({"item_id": item, "valid_from": datetime(2026, 1, day, tzinfo=UTC)} for item, day in opened)
     catalogue = latest_features(frame(ITEMS, base, *rows), CUT)

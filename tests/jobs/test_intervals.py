@@ -10,13 +10,16 @@ from schemas.items import ITEMS
 from tests.conftest import Frame
 
 BEGINNING, FIRST, SECOND = (datetime(y, 1, d, tzinfo=UTC) for y, d in ((1970, 1), (2026, 1), (2026, 2)))
-ITEM: dict[str, Any] = {"valid_from": BEGINNING, "title": "t", "features": "{}", "available": True, "run_id": "old"}
+ITEM: dict[str, Any] = {
+    "valid_from": BEGINNING, "title": "t", "features": "{}", "attributes": "{}", "available": True, "run_id": "old"
+}  # fmt: skip
 
 
 def snapshot(spark: SparkSession, *rows: tuple[str, str]) -> DataFrame:
     """(item_id, features) rows as a catalogue snapshot."""
-    values = [(item, "t", features, True) for item, features in rows]
-    return spark.createDataFrame(values, "item_id string, title string, features string, available boolean")
+    values = [(item, "t", features, "{}", True) for item, features in rows]
+    columns = "item_id string, title string, features string, attributes string, available boolean"
+    return spark.createDataFrame(values, columns)
 
 
 def merged(current: DataFrame, snap: DataFrame, at: datetime, complete: bool = True) -> set[tuple[object, ...]]:

@@ -72,7 +72,7 @@ def night(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Nigh
     config_file = root.parent / "night.toml"
     config_file.write_text(CONFIG.format(root=root))
     night = Night(Lake(spark, str(root)), load_config(str(config_file)), DAY, "run-of-the-test")
-    items = [(i, BEGINNING, None, f"<b>{i}</b> & {i}", "{}", True, "r") for i in ("a", "b", "c")]
+    items = [(i, BEGINNING, None, f"<b>{i}</b> & {i}", "{}", "{}", True, "r") for i in ("a", "b", "c")]
     night.lake.append(ITEMS, spark.createDataFrame(items, ITEMS.struct), night.stamp("ingest_events"))
     event = ("e1", "secret-1", "a", "liked", NOON, 1, None, None, "f", "r")
     night.lake.append(EVENTS, spark.createDataFrame([event], EVENTS.struct), night.stamp("ingest_events"))

@@ -33,7 +33,7 @@ def test_runs_come_back_as_the_records_they_were_made_from(spark: SparkSession, 
 def test_the_catalogue_is_what_may_be_shown_and_what_was_taken_lately(spark: SparkSession, tmp_path: Path) -> None:
     night = make_night(spark, tmp_path, date(2026, 3, 10))
     beginning = datetime(1970, 1, 1, tzinfo=UTC)
-    items = [(i, beginning, None, None, "{}", i != "hidden", "r") for i in ("a", "b", "hidden")]
+    items = [(i, beginning, None, None, "{}", "{}", i != "hidden", "r") for i in ("a", "b", "hidden")]
     night.lake.append(ITEMS, spark.createDataFrame(items, ITEMS.struct), night.stamp("ingest_events"))
     # (item, day of March): the window is the two days before the cut-off
     taken = [("a", 8), ("a", 9), ("a", 10), ("b", 10), ("b", 11)]

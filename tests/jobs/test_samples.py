@@ -53,10 +53,10 @@ def test_a_sample_shows_titles_and_no_user_id(spark: SparkSession, tmp_path: Pat
     assert sample_lists(night, 3) == []
     beginning, gone = datetime(1970, 1, 1, tzinfo=UTC), datetime(2026, 3, 5, tzinfo=UTC)
     items = [
-        ("a", beginning, gone, "Old title", "{}", True, "r"),
-        ("a", gone, None, "Alien", "{}", True, "r"),
-        ("b", beginning, gone, "Brazil", "{}", True, "r"),  # left the catalogue; its title is still known
-        ("c", beginning, None, None, "{}", True, "r"),  # never had one
+        ("a", beginning, gone, "Old title", "{}", "{}", True, "r"),
+        ("a", gone, None, "Alien", "{}", "{}", True, "r"),
+        ("b", beginning, gone, "Brazil", "{}", "{}", True, "r"),  # left the catalogue; its title is still known
+        ("c", beginning, None, None, "{}", "{}", True, "r"),  # never had one
     ]
     night.lake.append(ITEMS, spark.createDataFrame(items, ITEMS.struct), night.stamp("ingest_events"))
     history = histories(spark, **{"secret-1": "bL", "secret-2": "bv"})
