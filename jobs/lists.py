@@ -1,21 +1,27 @@
 """Positions and scores of a block of users <-> the list columns of `recommendations`."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 
-from lime_model.scoring import TopK
+from jobs.eligibility import Bits, ClassCounts, chosen
+from lime_model.scoring import Excluded, TopK
 
 ITEM_LIST = "array<struct<rank: int, item_id: string, score: float>>"
 RESERVE = "array<struct<item_id: string, score: float>>"
 FLOOR = "struct<item_id: string, score: float>"
-LIST_COLUMNS = (
-    f"items {ITEM_LIST}, source string, shortfall string, reserve {RESERVE}, floor {FLOOR}, numerics_id string"
+SCORED = (
+    f"user_id string, user_bucket int, items {ITEM_LIST}, source string, shortfall string, "
+    f"reserve {RESERVE}, floor {FLOOR}, numerics_id string, eligibility_digest string"
 )
 SCORED_COLUMNS = (
-    "user_id", "user_bucket", "items", "source", "shortfall", "reserve", "floor", "numerics_id"
+    "user_id", "user_bucket", "items", "source", "shortfall", "reserve", "floor", "numerics_id", "eligibility_digest"
 )  # fmt: skip
-SCORED = f"user_id string, user_bucket int, {LIST_COLUMNS}"
 
 _ENTRY = pa.struct([("item_id", pa.string()), ("score", pa.float32())])
 _RANKED = pa.struct([("rank", pa.int32()), ("item_id", pa.string()), ("score", pa.float32())])
@@ -69,6 +75,66 @@ def _floor(top: TopK, item_ids: pa.Array) -> pa.StructArray:
     return pa.StructArray.from_arrays([names, scores], fields=list(_ENTRY), mask=pa.array((~full).numpy()))
 
 
-def shortfall(eligible: int, seen: int, k: int) -> str:
-    """Why a list is short, for the row."""
-    return f"fewer than {k} items: {eligible} available, {seen} of them seen"
+@dataclass(frozen=True)
+class Filtered:
+    """What held items back from each user of a batch; `excluded` are `seen` and the user's denials in one."""
+
+    masks: Bits  # [classes, groups * 2]
+    class_of: npt.NDArray[np.int64]  # [B]
+    seen: Excluded
+    excluded: Excluded
+
+
+def filtered_rows(rows: pa.RecordBatch, item_ids: pa.Array, masks: Bits) -> Filtered:
+    """Rows with `rule_class`, and with `seen` and `denied` as lists of item ids -> what is held back from each."""
+    seen, denied = (Excluded(*seen_positions(rows.column(name), item_ids)) for name in ("seen", "denied"))
+    class_of = rows.column("rule_class").to_numpy().astype(np.int64)
+    return Filtered(masks, class_of, seen, union_of(seen, denied, len(item_ids)))
+
+
+def union_of(one: Excluded, other: Excluded, candidates: int) -> Excluded:
+    """Each user's positions of either side, sorted, each once."""
+    users = len(one.offsets) - 1
+    row = torch.cat([torch.repeat_interleave(torch.arange(users), side.offsets.diff()) for side in (one, other)])
+    keys = torch.unique(row * candidates + torch.cat([one.positions, other.positions]))
+    counts = torch.bincount(keys // max(candidates, 1), minlength=users)
+    return Excluded(torch.cat([counts.new_zeros(1), counts.cumsum(0)]), keys % max(candidates, 1))
+
+
+def short_reasons(
+    k: int, count: torch.Tensor, filtered: Filtered, classes: Sequence[ClassCounts]
+) -> list[str | None]:
+    """Why each list with fewer than `k` items is short, null for the others. `count` [B] is what was kept."""
+    reasons: list[str | None] = [None] * len(count)
+    for row in torch.nonzero(count < k).flatten().tolist():
+        class_ = int(filtered.class_of[row])
+        seen, excluded = (
+            int(chosen(filtered.masks[class_], _row_of(pairs, row)).sum())
+            for pairs in (filtered.seen, filtered.excluded)
+        )
+        reasons[row] = shortfall(k, classes[class_], seen, excluded - seen)
+    return reasons
+
+
+def shortfall(k: int, counts: ClassCounts, seen: int, denied: int) -> str:
+    """Why a list is short, for the row: every candidate that is not on it counts once, at the first reason that holds.
+
+    The order is that of the sentence: availability, the rules as declared, then of what these leave the items
+    `seen`, then of the rest those `denied` to the user. What is left after all of them is the list.
+    """
+    by_rule = [(label, removed) for label, removed in counts.removed if removed]
+    named = ", ".join(f"{label} {removed:,}" for label, removed in by_rule)
+    reasons = [
+        (counts.unavailable, "not available"),
+        (sum(removed for _, removed in by_rule), f"denied by rules ({named})"),
+        (seen, "seen"),
+        (denied, "denied to the user"),
+    ]
+    parts = [f"{counts.candidates:,} candidates", *[f"{number:,} {what}" for number, what in reasons if number]]
+    return f"fewer than {k:,} items: {', '.join(parts)}"
+
+
+def _row_of(pairs: Excluded, row: int) -> npt.NDArray[np.int64]:
+    """One user's positions."""
+    found: npt.NDArray[np.int64] = pairs.positions[int(pairs.offsets[row]) : int(pairs.offsets[row + 1])].numpy()
+    return found
