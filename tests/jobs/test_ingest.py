@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 from pyspark.sql import SparkSession
 
+from jobs.catalogue import as_items
 from jobs.clean import as_events, with_content
-from jobs.config import EventSource
+from jobs.config import EventSource, Feature, ItemSource
 from jobs.deduplicate import with_outcome
 from jobs.sources import list_files, read_records
 from schemas.events import EVENTS
@@ -74,6 +75,20 @@ def test_records_of_one_id_are_resolved(
     nothing = with_content(spark.createDataFrame([], EVENTS.struct), source)
     rows = with_outcome(cleaned, nothing).orderBy("line").collect()
     assert [row["outcome"] for row in rows] == expected
+
+
+def test_items_keep_what_rules_read_apart_from_what_the_model_reads(spark: SparkSession, tmp_path: Path) -> None:
+    lines = ["item,genre,age,regions", "a,drama,18,y;x;y", "b,,,", "c,drama,adult,x"]
+    (tmp_path / "items.csv").write_text("\n".join(lines) + "\n")
+    attributes = {"regions": Feature("regions", separator=";"), "age": Feature("age", "numeric")}
+    source = ItemSource("csv", f"{tmp_path}/items.csv", {"item_id": "item"}, {"genre": Feature("genre")}, attributes)
+    files = list_files(spark, "items", source, date(2026, 1, 1))
+    rows = as_items(read_records(spark, "csv", files), source).orderBy("item_id").collect()
+    assert [(row["features"], row["attributes"], row["reason"]) for row in rows] == [
+        ('{"genre":"drama"}', '{"age":18.0,"regions":["x","y"]}', None),
+        ("{}", "{}", None),
+        ('{"genre":"drama"}', '{"regions":["x"]}', "items: age: not of its type"),
+    ]
 
 
 def test_line_numbers_are_exact_when_a_file_is_split(spark: SparkSession, tmp_path: Path) -> None:
