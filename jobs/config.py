@@ -128,8 +128,11 @@ class ScoreConfig:
     max_rule_classes: int = 256  # users whom the rules tell apart, each class with a bit a candidate
     popularity_days: int = 90  # what the popularity list counts
     partitions: int = 2
-    users_per_block: int = 64
-    candidates_per_block: int = 1024
+    device: str = "cpu"
+    gpu_amount: float = 1.0  # share of one GPU that a task takes
+
+    def __post_init__(self) -> None:
+        _one_of("score.device", self.device, DEVICES)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,10 @@ import pyarrow.compute as pc
 import torch
 
 from jobs.eligibility import Bits, ClassCounts, chosen
-from lime_model.scoring import Excluded, TopK
+from lime_model.packed import read_only
+from lime_model.scoring.kernel import find_positions
+from lime_model.scoring.library import carried
+from lime_model.scoring.lists import Excluded, TopK
 
 ITEM_LIST = "array<struct<rank: int, item_id: string, score: float>>"
 RESERVE = "array<struct<item_id: string, score: float>>"
@@ -29,16 +32,36 @@ _RANKED = pa.struct([("rank", pa.int32()), ("item_id", pa.string()), ("score", p
 
 def seen_positions(seen: pa.ListArray, item_ids: pa.Array) -> tuple[torch.Tensor, torch.Tensor]:
     """Lists of item ids -> sorted candidate positions, CSR: offsets [B + 1], positions. Non-candidates fall out."""
-    found = pc.index_in(seen.flatten().cast(item_ids.type), value_set=item_ids)
     lengths = pc.fill_null(pc.list_value_length(seen), 0).to_numpy(zero_copy_only=False)
     row = torch.repeat_interleave(torch.arange(len(seen)), torch.from_numpy(lengths.astype("int64")))
-    position = torch.from_numpy(
-        pc.fill_null(found, -1).cast(pa.int64()).to_numpy(zero_copy_only=False).copy()
-    )
+    position = _positions(seen.flatten(), item_ids)
     keys = torch.unique((row * len(item_ids) + position)[position >= 0])  # sorted by row, then position
     counts = torch.bincount(keys // max(len(item_ids), 1), minlength=len(seen))
     offsets = torch.cat([torch.zeros(1, dtype=torch.int64), torch.cumsum(counts, 0)])
     return offsets, keys % max(len(item_ids), 1)
+
+
+def _positions(ids: pa.Array, item_ids: pa.LargeStringArray) -> torch.Tensor:
+    """Each id's position among the sorted `item_ids`, -1 for strangers. No table of the catalogue is built."""
+    coded = ids.cast(pa.large_string()).dictionary_encode()
+    if carried():
+        found = find_positions(_packed(item_ids), _packed(coded.dictionary))
+    else:
+        found = _int64(pc.index_in(coded.dictionary, value_set=item_ids))
+    codes = _int64(coded.indices)
+    return torch.where(codes >= 0, found[codes.clamp(min=0)], -1) if len(found) else codes
+
+
+def _packed(ids: pa.LargeStringArray) -> tuple[torch.Tensor, torch.Tensor]:
+    """(bytes, offsets [n + 1]) of a whole array, not copied."""
+    _, offsets, text = ids.buffers()
+    sizes = np.frombuffer(offsets, np.int64, len(ids) + 1)
+    return read_only(np.frombuffer(text or b"", np.uint8)), read_only(sizes)
+
+
+def _int64(values: pa.Array) -> torch.Tensor:
+    """Integers, null as -1."""
+    return torch.from_numpy(pc.fill_null(values.cast(pa.int64()), -1).to_numpy(zero_copy_only=False).copy())
 
 
 def list_arrays(top: TopK, item_ids: pa.Array, k: int) -> dict[str, pa.Array]:

@@ -13,7 +13,7 @@ from pyspark.sql import functions as F
 
 from jobs.eligibility import Bits, chosen
 from jobs.stage import Night, timestamp
-from lime_model.scoring import Excluded, TopK
+from lime_model.scoring.lists import Excluded, TopK
 
 Places = npt.NDArray[np.int64]
 """Indexes into the order of popularity, or of rows."""

@@ -4,34 +4,39 @@ Users flow through once, in a fixed number of partitions; every task maps the ni
 best K of each user, filters inside the loop, ties by item id. No user-by-item row ever exists in Spark.
 """
 
+import re
 from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
 from functools import lru_cache
+from hashlib import sha256
 from pathlib import Path
 from tempfile import mkdtemp
 
-import numpy as np
 import pyarrow as pa
 import torch
-from pyspark.sql import Column
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from jobs.arrow import float_matrix
 from jobs.candidates import ShippedCandidates, item_names, ship_candidates, shipped_candidates
 from jobs.config import ScoreConfig
 from jobs.filters import FilterTables, NightFilters, ship_filters, shipped_masks, shipped_popularity, with_filters
+from jobs.gpu import Device, resource_profile, task_device
 from jobs.intervals import as_of
 from jobs.lists import SCORED, SCORED_COLUMNS, Filtered, filtered_rows, list_arrays, short_reasons
 from jobs.packages import require_package
 from jobs.popularity import NUMERICS
 from jobs.stage import Night, StageReport, job_parser, run_alone, timestamp
 from lime_model.package import load_package
-from lime_model.scoring import Excluded, Scorer, ScoreShapes, TopK
+from lime_model.scoring import open_scorer
+from lime_model.scoring.lists import Eligible, Scorer, TopK
 from schemas.candidate_weights import CANDIDATE_WEIGHTS
+from schemas.errors import BadNumberError, InputError
 from schemas.events import EVENTS
 from schemas.items import ITEMS
 from schemas.link_embeddings import LINK_EMBEDDINGS
 from schemas.recommendations import RECOMMENDATIONS
+from schemas.user_history import USER_HISTORY
 from schemas.user_seen import USER_SEEN
 from schemas.users import USERS
 
@@ -43,25 +48,48 @@ def run(night: Night) -> StageReport:
     """Score every user who is valid on the logical date against every item that he may get."""
     lake, config = night.lake, night.config.score
     package = load_package(require_package(night))
-    model = package.digest
     items, users = as_of(lake.read(ITEMS), night.cutoff), as_of(lake.read(USERS), night.cutoff)
-    shipped = ship_candidates(night, package, items.where("available").select("item_id"))
-    candidates = lake.read(CANDIDATE_WEIGHTS).where(F.col("model_digest") == model)
+    candidates = lake.read(CANDIDATE_WEIGHTS).where(F.col("model_digest") == package.digest)
+    require_weights(items, candidates)
+    shipped = ship_candidates(night, package)
     tables = FilterTables(candidates, items, users, lake.read(EVENTS))
-    filters = ship_filters(night, tables, shipped.digest, Path(mkdtemp(prefix="lime-filters-")))
-    links = lake.read(LINK_EMBEDDINGS).where(F.col("model_digest") == model).select("user_id", "links")
-    seen = lake.read(USER_SEEN).select("user_id", seen_items(night).alias("seen"))
-    everybody = with_filters(users, filters).select("user_id", "user_bucket", "rule_class", "denied")
-    # `links` and `seen` are unique by user_id
-    everybody = everybody.join(links, on=["user_id"], how="left").join(seen, on=["user_id"], how="left")
+    filters = ship_filters(night, tables, shipped.items, Path(mkdtemp(prefix="lime-filters-")))
+    device = Device.of(lake.spark, config.device)
+    profile = resource_profile(lake.spark, config.device, config.gpu_amount)
     # An explicit count: adaptive execution would collapse a small input to one Python task.
-    parts = everybody.repartition(config.partitions)
-    stamps = {"model_digest": model, "run_id": night.run_id}
-    lists = parts.mapInArrow(_score_batches(shipped, filters, config), SCORED).withColumns(
-        {name: F.lit(value) for name, value in stamps.items()}
-    )
-    lake.overwrite(RECOMMENDATIONS, lists, night.stamp(STAGE, model_digest=model))
-    return _report(night, model, filters)
+    parts = users_to_score(night, with_filters(users, filters), package.digest).repartition(config.partitions)
+    scored = parts.mapInArrow(_score_batches(shipped, filters, config, device), SCORED, profile=profile)
+    stamps = {"model_digest": package.digest, "run_id": night.run_id}
+    lists = scored.withColumns({name: F.lit(value) for name, value in stamps.items()})
+    lake.overwrite(RECOMMENDATIONS, lists, night.stamp(STAGE, model_digest=package.digest))
+    return _report(night, package.digest, filters)
+
+
+def require_weights(items: DataFrame, candidates: DataFrame) -> None:
+    """Raise InputError where an available item has no weights: it would silently be on nobody's list."""
+    missing = items.where("available").join(candidates.select("item_id"), on=["item_id"], how="left_anti").count()
+    if missing:
+        raise InputError(
+            f"candidate_weights: expected weights of every available item, found none of {missing} items; "
+            "run `lime weigh-candidates`"
+        )
+
+
+def users_to_score(night: Night, users: DataFrame, model: str) -> DataFrame:
+    """Users (rule_class, denied) beside their links, null without history, what they have seen, and `stale`.
+
+    `stale`: the user has a history that the links, if any, were not made from.
+    """
+    lake = night.lake
+    links = lake.read(LINK_EMBEDDINGS).where(F.col("model_digest") == model)
+    links = links.select("user_id", "links", F.col("history_digest").alias("made_from"))
+    histories = lake.read(USER_HISTORY).select("user_id", "history_digest")
+    seen = lake.read(USER_SEEN).select("user_id", seen_items(night).alias("seen"))
+    everybody = users.select("user_id", "user_bucket", "rule_class", "denied")
+    for table in (links, histories, seen):  # each unique by user_id
+        everybody = everybody.join(table, on=["user_id"], how="left")
+    stale = F.col("history_digest").isNotNull() & ~F.col("history_digest").eqNullSafe(F.col("made_from"))
+    return everybody.withColumn("stale", stale).drop("history_digest", "made_from")
 
 
 def seen_items(night: Night) -> Column:
@@ -76,15 +104,17 @@ def seen_items(night: Night) -> Column:
 
 
 def _score_batches(
-    shipped: ShippedCandidates, filters: NightFilters, config: ScoreConfig
+    shipped: ShippedCandidates, filters: NightFilters, config: ScoreConfig, device: Device
 ) -> Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
     """The function that runs in tasks; it captures names and numbers, never candidates."""
+    width = config.k + config.reserve
 
     def score_batches(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        scorer, item_ids = load_scorer(shipped.weights, config), item_names(shipped.weights)
+        scorer = load_scorer(shipped, width, task_device(device))
+        item_ids, popular = item_names(shipped), shipped_popularity(filters, width)
         masks = shipped_masks(filters.masks, len(filters.classes))
-        popular = shipped_popularity(filters, config.k + config.reserve)
         for batch in batches:
+            _require_fresh(batch)
             for rows in (batch.filter(batch["links"].is_valid()), batch.filter(batch["links"].is_null())):
                 if not len(rows):
                     continue
@@ -92,7 +122,7 @@ def _score_batches(
                 if rows["links"].null_count:
                     top, source = popular.top_k(filtered.class_of, filtered.excluded), (POPULARITY, NUMERICS)
                 else:
-                    top, source = _best(scorer, rows, filtered), (MODEL, scorer.numerics_id)
+                    top, source = _best(shipped, scorer, rows, filtered), (MODEL, scorer.numerics_id)
                 columns = {
                     "user_id": rows["user_id"],
                     "user_bucket": rows["user_bucket"],
@@ -107,32 +137,39 @@ def _score_batches(
     return score_batches
 
 
-def _best(scorer: Scorer, rows: pa.RecordBatch, filtered: Filtered) -> TopK:
-    """Class by class, as long as the scorer takes one mask: frozen shapes give the same bits in any company."""
-    shape = (scorer.candidates.weights.A.shape[2], scorer.candidates.fold.shape[1])  # L, d
-    links = float_matrix(rows["links"], shape[0] * shape[1]).reshape(-1, *shape)
-    count = torch.zeros(len(rows), dtype=torch.int64)
-    top = TopK(torch.full((len(rows), scorer.k), -1), torch.zeros(len(rows), scorer.k), count)
-    for class_ in np.unique(filtered.class_of).tolist():
-        at = torch.from_numpy(np.flatnonzero(filtered.class_of == class_))
-        bits = np.unpackbits(filtered.masks[class_], bitorder="little")[: len(scorer.candidates)]
-        found = scorer.top_k(links[at], _rows_of(filtered.excluded, at), torch.from_numpy(bits.astype(bool)))
-        top.positions[at], top.scores[at], top.count[at] = found.positions, found.scores, found.count
-    return top
+def _best(shipped: ShippedCandidates, scorer: Scorer, rows: pa.RecordBatch, filtered: Filtered) -> TopK:
+    """The model's lists of the rows, all of which have links."""
+    found = shipped_candidates(shipped)
+    links = float_matrix(rows["links"], found.links * found.width).reshape(-1, found.links, found.width)
+    eligible = Eligible(torch.from_numpy(filtered.masks), torch.from_numpy(filtered.class_of))
+    try:
+        return scorer.top_k(links, filtered.excluded, eligible)
+    except BadNumberError as error:
+        row = re.search(r"user row (\d+)", str(error))
+        who = _hashed(rows["user_id"][int(row[1])].as_py()) if row else "unknown"
+        raise BadNumberError(f"link_embeddings, row with sha2(user_id, 256) = '{who}': {error}") from error
 
 
-def _rows_of(pairs: Excluded, rows: torch.Tensor) -> Excluded:
-    """The exclusions of some users, in the order of `rows`."""
-    parts = [pairs.positions[pairs.offsets[row] : pairs.offsets[row + 1]] for row in rows.tolist()]
-    lengths = torch.tensor([0, *map(len, parts)])
-    return Excluded(lengths.cumsum(0), torch.cat([pairs.positions[:0], *parts]))
+def _require_fresh(rows: pa.RecordBatch) -> None:
+    """Raise InputError where a user's links are missing or older than his history."""
+    stale = rows["stale"].to_numpy(zero_copy_only=False).nonzero()[0]
+    if len(stale):
+        raise InputError(
+            f"link_embeddings: expected links of every history under this model, found none of {len(stale)} users "
+            f"of a batch, one with sha2(user_id, 256) = '{_hashed(rows['user_id'][int(stale[0])].as_py())}'; "
+            "run `lime embed-users`"
+        )
+
+
+def _hashed(user_id: str) -> str:
+    """What finds the row in SQL and is no user id in a log."""
+    return sha256(user_id.encode()).hexdigest()
 
 
 @lru_cache(maxsize=2)
-def load_scorer(weights: str, config: ScoreConfig) -> Scorer:
+def load_scorer(shipped: ShippedCandidates, width: int, device: str) -> Scorer:
     """Once per Python worker."""
-    shapes = ScoreShapes(config.users_per_block, config.candidates_per_block)
-    return Scorer(shipped_candidates(weights), config.k + config.reserve, shapes)
+    return open_scorer(shipped_candidates(shipped), width, device)
 
 
 def _report(night: Night, model: str, filters: NightFilters) -> StageReport:

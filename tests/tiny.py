@@ -103,8 +103,6 @@ items_per_call = 16
 [score]
 k = 5
 reserve = 3
-users_per_block = 8
-candidates_per_block = 16
 
 [publish]
 min_overlap = 0.0

@@ -19,7 +19,7 @@ from jobs.lake import Lake
 from jobs.rule_config import Denied, Rule
 from jobs.rules import UserClasses
 from jobs.stage import Night
-from lime_model.scoring import Excluded
+from lime_model.scoring.lists import Excluded
 from schemas.errors import EmptyTableError
 from schemas.events import EVENTS
 from schemas.items import ITEMS

@@ -26,7 +26,7 @@ from jobs.rules import UserClasses, denied_items
 from jobs.score_candidates import seen_items
 from jobs.stage import Night
 from jobs.weigh_candidates import chosen_items, latest_features
-from lime_model.scoring import Excluded
+from lime_model.scoring.lists import Excluded
 from schemas.errors import InputError
 from schemas.events import EVENTS
 from schemas.items import ITEMS

@@ -1,0 +1,72 @@
+"""The compiled kernel: which build this machine runs, and how it is opened.
+
+The wheel carries every build, so neither a user's machine nor an executor needs a compiler. All builds compute the same
+bits; the best that the processor runs is taken.
+"""
+
+import ctypes
+import hashlib
+import os
+import platform
+import tempfile
+from functools import lru_cache
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from pathlib import Path
+
+import torch
+
+from schemas.errors import ModelArtifactError
+
+_X86 = {"AVX512": ("avx512", "avx2", "portable"), "AVX2": ("avx2", "portable")}
+
+
+def runnable() -> tuple[str, ...]:
+    """Names of the builds that this processor runs, best first."""
+    machine = platform.machine()
+    if machine == "x86_64":
+        return _X86.get(torch.backends.cpu.get_cpu_capability(), ("portable",))
+    return ("neon",) if machine == "aarch64" else ()
+
+
+def carried() -> tuple[str, ...]:
+    """Names of the builds that are installed and run here, best first."""
+    return tuple(name for name in runnable() if _resource(name).is_file())
+
+
+@lru_cache(maxsize=8)
+def open_library(name: str) -> ctypes.CDLL:
+    """Open a build; raises ModelArtifactError where it can't be opened."""
+    resource = _resource(name)
+    try:
+        path = resource if isinstance(resource, Path) else _unpacked(resource)
+        return ctypes.CDLL(str(path))
+    except OSError as error:
+        raise ModelArtifactError(f"kernel {name}: expected a library for this machine, found {error}") from error
+
+
+def _resource(name: str) -> Traversable:
+    return files("lime_model.scoring") / "lib" / f"lime-{platform.machine()}-{name}.so"
+
+
+def _unpacked(resource: Traversable) -> Path:
+    """A library can't be opened inside a zip: copied once a host and user, under its digest, in one rename."""
+    content = resource.read_bytes()
+    folder = private_folder("kernel")
+    path = folder / f"{hashlib.sha256(content).hexdigest()}.so"
+    if not path.is_file():
+        with tempfile.NamedTemporaryFile(dir=folder, delete=False) as file:
+            file.write(content)
+        Path(file.name).replace(path)
+    return path
+
+
+def private_folder(name: str) -> Path:
+    """A folder of this user and host, which no other user can write to: what is opened from it is run."""
+    folder = Path(tempfile.gettempdir()) / f"lime-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    found = folder.lstat()
+    if found.st_uid != os.getuid() or found.st_mode & 0o022 or folder.is_symlink():
+        raise ModelArtifactError(f"{folder}: expected a folder that only its owner writes to, found another's")
+    (folder / name).mkdir(mode=0o700, exist_ok=True)
+    return folder / name

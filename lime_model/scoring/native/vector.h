@@ -1,0 +1,81 @@
+/* Sixteen candidates at a time, one a lane. The source has one width; the compiler cuts it into the target's
+   registers, so every build does the same operations a lane in the same order and gives the same bits. */
+#ifndef LIME_VECTOR_H
+#define LIME_VECTOR_H
+
+#include <stdint.h>
+#include <string.h>
+
+#define INLINE static inline __attribute__((always_inline))
+#define UNROLL _Pragma("clang loop unroll(full)")
+
+enum { LANES = 16 };
+
+typedef float v16 __attribute__((vector_size(64)));
+typedef int32_t m16 __attribute__((vector_size(64)));
+
+/* How many groups of 16 candidates and how many columns of T are multiplied at once: what fits into registers.
+   It changes which pairs are computed together, never the operations of a pair. */
+#if defined(__AVX512F__)
+enum { GROUPS = 4, USERS_AT_ONCE = 6, HIDDEN_AT_ONCE = 4 };
+#elif defined(__AVX2__) || defined(__ARM_NEON)
+enum { GROUPS = 1, USERS_AT_ONCE = 6, HIDDEN_AT_ONCE = 6 };
+#else
+enum { GROUPS = 1, USERS_AT_ONCE = 2, HIDDEN_AT_ONCE = 2 };
+#endif
+
+INLINE v16 splat(float x) { return (v16){x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x}; }
+
+INLINE v16 load(const float *x) { return *(const v16 *)x; }
+
+/* a * b + c, rounded once */
+INLINE v16 fma16(v16 a, v16 b, v16 c) {
+#if __has_builtin(__builtin_elementwise_fma)
+  return __builtin_elementwise_fma(a, b, c);
+#else
+  for (int i = 0; i < LANES; i++) c[i] = __builtin_fmaf(a[i], b[i], c[i]);
+  return c;
+#endif
+}
+
+/* Negative lanes become zero. Which zero is open where a lane is -0, and no score depends on it. */
+INLINE v16 relu16(v16 x) { return __builtin_elementwise_max(x, splat(0)); }
+
+/* One bit a lane: x > y */
+INLINE uint32_t above(v16 x, v16 y) {
+  m16 greater = x > y;
+#if __clang_major__ >= 15
+  typedef _Bool bits16 __attribute__((ext_vector_type(16)));
+  bits16 lanes = __builtin_convertvector(greater, bits16);
+  uint16_t bits;
+  memcpy(&bits, &lanes, sizeof bits);
+#else
+  uint32_t bits = 0;
+  for (int i = 0; i < LANES; i++) bits |= (uint32_t)(greater[i] & 1) << i;
+#endif
+  return bits;
+}
+
+/* sums[c][g] += sum over r, in order, of x[g][r][lane] * t[r][c]; columns and groups are constants where it is inlined */
+INLINE void multiply(v16 *sums, const float *x, const float *t, int columns, int groups, int64_t rows) {
+  for (int64_t r = 0; r < rows; r++) {
+    v16 lanes[GROUPS];
+    UNROLL for (int g = 0; g < groups; g++) lanes[g] = load(x + (g * rows + r) * LANES);
+    UNROLL for (int c = 0; c < columns; c++) {
+      v16 factor = splat(t[r * columns + c]);
+      UNROLL for (int g = 0; g < groups; g++) sums[c * groups + g] = fma16(lanes[g], factor, sums[c * groups + g]);
+    }
+  }
+}
+
+/* Run CALL(n) over 0 <= at < total in steps of `widest`, then in what is left of 4, 2 and 1: n is a constant. */
+#define IN_CHUNKS(at, total, widest, CALL)                                  \
+  do {                                                                      \
+    int64_t at = 0;                                                         \
+    for (; at + (widest) <= (total); at += (widest)) CALL(widest);          \
+    for (; at + 4 <= (total); at += 4) CALL(4);                             \
+    for (; at + 2 <= (total); at += 2) CALL(2);                             \
+    for (; at < (total); at++) CALL(1);                                     \
+  } while (0)
+
+#endif

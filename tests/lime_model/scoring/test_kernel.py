@@ -1,0 +1,149 @@
+"""The compiled kernel: the same bits from every build, and never the torch path by mistake."""
+
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from lime_model.scoring import open_scorer
+from lime_model.scoring.kernel import KernelScorer, find_positions
+from lime_model.scoring.library import carried, private_folder, runnable
+from schemas.errors import ModelArtifactError
+from setup import BUILDS, FLAGS, NATIVE
+from tests.lime_model.scoring.made import HEADS, everything, links, made, nothing
+
+ROOT = Path(__file__).parents[3]
+CHECK = Path(__file__).with_name("kernel_check.c")
+MACHINE = platform.machine()
+
+
+def test_the_compiled_kernel_is_what_scores_here() -> None:
+    assert carried() == runnable() != ()
+    assert open_scorer(made("mlp", 5), 2).numerics_id == "kernel=lime-1"
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_every_build_that_runs_here_gives_the_same_bits(head: str) -> None:
+    C, B = 1500, 130
+    candidates, P = made(head, C, width=64), links(B, width=64)
+    found = [KernelScorer(candidates, 90, build).top_k(P, nothing(B), everything(C, B)) for build in carried()]
+    for top in found[1:]:
+        assert torch.equal(top.positions, found[0].positions)
+        assert torch.equal(top.scores.view(torch.int32), found[0].scores.view(torch.int32))
+
+
+def test_a_flushing_process_gets_the_same_bits_and_its_state_back() -> None:
+    candidates = made("linear", 64, b=torch.full((64,), 1e-44))
+    P = links(4) * 1e-40
+    plain = open_scorer(candidates, 64).top_k(P, nothing(4), everything(64, 4))
+    assert bool((plain.scores != 0).any()) and bool((plain.scores.abs() < 1e-37).all())
+    torch.set_flush_denormal(True)
+    try:
+        flushing = open_scorer(candidates, 64).top_k(P, nothing(4), everything(64, 4))
+        assert (torch.tensor([1e-40]) * 1.0).item() == 0.0  # still flushing
+    finally:
+        torch.set_flush_denormal(False)
+    assert torch.equal(plain.scores.view(torch.int32), flushing.scores.view(torch.int32))
+
+
+def _compiled(target: str, processor: str, output: Path) -> Path:
+    """The check and the kernel's sources as one program."""
+    flags = [flag for flag in FLAGS if flag not in ("-shared", "-fPIC")]
+    sources = [str(path) for path in sorted((ROOT / NATIVE).glob("*.c"))]
+    cache = str(ROOT / "build" / "zig")
+    env = {**os.environ, "ZIG_GLOBAL_CACHE_DIR": cache, "ZIG_LOCAL_CACHE_DIR": cache}
+    compiler = [sys.executable, "-m", "ziglang", "cc", "-target", target, f"-mcpu={processor}"]
+    subprocess.run([*compiler, *flags, str(CHECK), *sources, "-lm", "-o", str(output)], env=env, check=True)
+    return output
+
+
+@pytest.mark.parametrize("build", BUILDS)
+def test_each_build_equals_the_arithmetic_written_down_plainly(build: str, tmp_path: Path) -> None:
+    """Natively where the processor can, under user-mode emulation where there is one; else the reason is printed."""
+    target, processor = BUILDS[build]
+    machine, name = build.removeprefix("lime-").split("-")
+    runner: list[str] = []
+    if machine != MACHINE:
+        emulator = next(filter(None, map(shutil.which, (f"qemu-{machine}-static", f"qemu-{machine}"))), None)
+        if emulator is None:
+            pytest.skip(f"{build} is for {machine} and no qemu-{machine} is installed")
+        runner = [emulator]
+    elif name not in runnable():
+        pytest.skip(f"this processor does not run {build}")
+    target = target if machine == MACHINE else target.replace("gnu", "musl")  # static: needs no foreign libc
+    program = _compiled(target, processor, tmp_path / "check")
+    printed = subprocess.run([*runner, program, "400"], capture_output=True, text=True, check=False)
+    assert printed.returncode == 0, printed.stdout + printed.stderr
+    assert printed.stdout.endswith("same bits\n")
+
+
+@pytest.mark.skipif(shutil.which("clang") is None, reason="sanitizers need clang, and none is installed")
+def test_the_sources_are_clean_under_address_and_undefined_behaviour_sanitizers(tmp_path: Path) -> None:
+    sources = [str(path) for path in sorted((ROOT / NATIVE).glob("*.c"))]
+    checks = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+    # unoptimised: the unrolled loops take a minute to compile with the checks in them
+    widest = {"avx512": ["-march=x86-64-v4"], "avx2": ["-march=x86-64-v3"]}.get(runnable()[0], [])
+    flags = ["-std=c11", "-O0", "-g", "-ffp-contract=off", "-Wno-psabi", *widest]
+    program = tmp_path / "check"
+    built = subprocess.run(
+        ["clang", *flags, *checks, str(CHECK), *sources, "-lm", "-o", program],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if "libclang_rt" in built.stderr:
+        pytest.skip("clang is installed without its sanitizers' runtime")
+    assert built.returncode == 0, built.stderr
+    printed = subprocess.run([program, "200"], capture_output=True, text=True, check=False)
+    assert printed.returncode == 0, printed.stdout + printed.stderr
+
+
+def test_a_library_inside_a_zip_is_copied_once_and_run(tmp_path: Path) -> None:
+    archive, temporary = tmp_path / "lime.zip", tmp_path / "tmp"
+    temporary.mkdir()
+    with zipfile.ZipFile(archive, "w") as file:
+        for package in ("lime_model", "schemas"):
+            for path in sorted((ROOT / package).rglob("*")):
+                if path.is_file() and "__pycache__" not in path.parts:
+                    file.write(path, path.relative_to(ROOT))
+    code = (
+        f"import sys; sys.path.insert(0, {str(archive)!r}); import lime_model, torch\n"
+        "from lime_model.scoring.kernel import find_positions\n"
+        "ids = torch.frombuffer(bytearray(b'ab'), dtype=torch.uint8), torch.tensor([0, 1, 2])\n"
+        "print(lime_model.__file__, find_positions(ids, ids).tolist())\n"
+    )
+    for _ in range(2):
+        command = [sys.executable, "-I", "-c", code]
+        env = {**os.environ, "TMPDIR": str(temporary)}
+        printed = subprocess.check_output(command, cwd=tmp_path, text=True, env=env).strip()
+        assert printed == f"{archive}/lime_model/__init__.py [0, 1]"
+    assert len(list(temporary.glob("lime-*/kernel/*.so"))) == 1
+
+
+def test_a_folder_that_others_can_write_to_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    folder = tmp_path / f"lime-{os.getuid()}"
+    folder.mkdir()
+    folder.chmod(0o777)
+    with pytest.raises(ModelArtifactError, match="only its owner"):
+        private_folder("kernel")
+
+
+def test_positions_of_ids_are_found_by_bytes() -> None:
+    def packed(ids: list[str]) -> tuple[Tensor, Tensor]:
+        encoded = [name.encode() for name in ids]
+        sizes = torch.tensor([0, *map(len, encoded)]).cumsum(0)
+        return torch.frombuffer(bytearray(b"".join(encoded)), dtype=torch.uint8), sizes
+
+    items = sorted(["a", "ab", "b", "\u00e9", "z", "\U0001f600", "\uffff"], key=str.encode)
+    asked = ["z", "\U0001f600", "nobody", "", "ab", "a"]
+    expected = [items.index(name) if name in items else -1 for name in asked]
+    for build in carried():
+        assert find_positions(packed(items), packed(asked), build).tolist() == expected
