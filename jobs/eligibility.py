@@ -18,7 +18,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from jobs.config import ScoreConfig
-from jobs.rules import UserClasses, keeps
+from jobs.rules import UserClasses, keeps, with_item_values
 from schemas.errors import EmptyTableError
 
 Bits = npt.NDArray[np.uint8]
@@ -62,7 +62,7 @@ def collect_flags(
         candidates.select("item_id").join(known, on=["item_id"], how="left").join(taken, on=["item_id"], how="left")
     )
     flags = {name: column for name, column in _predicates(classes).items() if column is not None}
-    judged = joined.select(
+    judged = with_item_values(joined, classes.rules).select(
         "item_id",
         F.coalesce("available", F.lit(False)).alias("available"),
         F.coalesce("events", F.lit(0)).cast("float").alias("score"),
@@ -111,7 +111,8 @@ def chosen(bits: Bits, positions: npt.NDArray[np.int32] | npt.NDArray[np.int64])
 def _predicates(classes: UserClasses) -> dict[str, Column | None]:
     """Each distinct (rule, reduced value) of the classes once: what it keeps, None where that is everything."""
     wanted = sorted({(n, value) for found in classes.found for n, value in enumerate(found)})
-    return {_flag(n, value): keeps(classes.rules[n], classes.domains[n], value) for n, value in wanted}
+    rules = list(zip(classes.rules, classes.domains, strict=True))
+    return {_flag(n, reduced): keeps(*rules[n], reduced, F.col(f"item_value_{n}")) for n, reduced in wanted}
 
 
 def _flag(rule: int, reduced: int) -> str:

@@ -11,7 +11,7 @@ from pyspark.sql import DataFrame
 from jobs.eligibility import Bits, ClassCounts, collect_flags, filter_settings, map_masks, write_masks
 from jobs.popularity import PopularItems, recent_counts, write_popularity
 from jobs.rule_config import Denied
-from jobs.rules import UserClasses, denied_items, find_classes, user_class
+from jobs.rules import UserClasses, denied_items, find_classes, with_rule_class
 from jobs.stage import Night
 
 
@@ -69,8 +69,8 @@ def ship_filters(night: Night, tables: FilterTables, item_ids: str, folder: Path
 
 def with_filters(users: DataFrame, filters: NightFilters) -> DataFrame:
     """Users (attributes) with `rule_class` int and `denied` array<string>, never null, in place of `attributes`."""
-    added = {"rule_class": user_class(filters.user_classes), "denied": denied_items(filters.denied)}
-    return users.withColumns(added).drop("attributes")
+    classed = with_rule_class(users, filters.user_classes)
+    return classed.withColumn("denied", denied_items(filters.denied)).drop("attributes")
 
 
 @lru_cache(maxsize=2)

@@ -8,6 +8,8 @@ Users of one class may get exactly the same items, own denials and seen items as
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
+from operator import add
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
@@ -41,9 +43,7 @@ def find_classes(config: ScoreConfig, items: DataFrame, users: DataFrame) -> Use
     if not any(rule.user for rule in rules):
         return UserClasses(rules, ((),) * len(rules), ((1,) * len(rules),))
     domains = _find_domains(rules, items, users, most)
-    reduced = users.select(
-        F.array(*[reduced_value(*pair) for pair in zip(rules, domains, strict=True)]).alias("class")
-    ).distinct()
+    reduced = with_user_values(users, rules).select(F.array(*_reduced(rules, domains)).alias("class")).distinct()
     found = reduced.limit(most + 1).collect()
     if len(found) > most:
         read = sorted({rule.user for rule in rules if rule.user})
@@ -54,16 +54,16 @@ def find_classes(config: ScoreConfig, items: DataFrame, users: DataFrame) -> Use
     return UserClasses(rules, domains, tuple(sorted(tuple(row["class"]) for row in found)))
 
 
-def user_class(classes: UserClasses) -> Column:
-    """int: the class of a user (attributes); an error where the user is of none, which the same users never are."""
+def with_rule_class(users: DataFrame, classes: UserClasses) -> DataFrame:
+    """Add `rule_class` int; an error where a user (attributes) is of no class, which the same users never are."""
     if len(classes.found) <= 1:
-        return F.lit(0)
-    pairs = zip(classes.rules, classes.domains, strict=True)
-    key = F.concat_ws(",", *[reduced_value(*pair).cast("string") for pair in pairs])
-    keys = [F.lit(",".join(map(str, values))) for values in classes.found]
-    place = F.array_position(F.array(*keys), key).cast("int")
+        return users.withColumn("rule_class", F.lit(0))
+    key = F.concat_ws(",", *[value.cast("string") for value in _reduced(classes.rules, classes.domains)])
+    keys = F.array(*[F.lit(",".join(map(str, values))) for values in classes.found])
+    placed = with_user_values(users, classes.rules).withColumn("place", F.array_position(keys, key).cast("int"))
     wrong = F.raise_error(F.lit("a user of no known rule class: users changed under the night"))
-    return F.when(place > 0, place - 1).otherwise(wrong.cast("int"))
+    class_ = F.when(F.col("place") > 0, F.col("place") - 1).otherwise(wrong.cast("int"))
+    return placed.select(*users.columns, class_.alias("rule_class"))
 
 
 def denied_items(denied: Denied | None) -> Column:
@@ -71,66 +71,96 @@ def denied_items(denied: Denied | None) -> Column:
     nothing = F.array().cast("array<string>")
     if denied is None:
         return nothing
-    words = F.split(_user_value(denied.user), f"\\Q{denied.separator}\\E")
+    listed = F.from_json("attributes", _struct([denied.user], StringType())).getField(denied.user)
+    words = F.split(listed, f"\\Q{denied.separator}\\E")
     ids = F.filter(F.transform(words, lambda word: F.trim(word)), lambda word: word != "")
     return F.coalesce(F.array_distinct(ids), nothing)
 
 
-def reduced_value(rule: Rule, domain: Domain) -> Column:
-    """int: what of a user (attributes) the rule can tell apart; 1 for everybody where it reads no user."""
+def with_user_values(users: DataFrame, rules: Sequence[Rule]) -> DataFrame:
+    """Add `user_value_<n>`, what rule n reads of a user (attributes): a number for `minimum`, else a string, or null.
+
+    Columns of their own, for Spark parses JSON again at every mention of an expression, and only once of a column.
+    """
+    names = sorted({rule.user for rule in rules if rule.user})
+    if not names:
+        return users
+    parsed = users.withColumn("user_json", F.from_json("attributes", _struct(names, StringType())))
+    values = {n: F.col("user_json").getField(rule.user) for n, rule in enumerate(rules) if rule.user}
+    typed = {n: _finite(value) if rules[n].kind == MINIMUM else value for n, value in values.items()}
+    return parsed.withColumns({f"user_value_{n}": value for n, value in typed.items()}).drop("user_json")
+
+
+def with_item_values(items: DataFrame, rules: Sequence[Rule]) -> DataFrame:
+    """Add `item_value_<n>`, what rule n reads of an item: its attribute, else its feature, else null.
+
+    A number for `minimum`, else the values as array<string>, never empty.
+    """
+    if not rules:
+        return items
+    words = _struct(sorted({rule.item for rule in rules if rule.kind != MINIMUM}), ArrayType(StringType()))
+    numbers = _struct(sorted({rule.item for rule in rules if rule.kind == MINIMUM}), DoubleType())
+    one = _struct(words.names, StringType())
+    parsed = items.withColumns(
+        {
+            f"{column}_{form}": F.from_json(column, struct)
+            for column in ("attributes", "features")
+            for form, struct in (("several", StructType([*words, *numbers])), ("one", one))
+            if struct.names
+        }
+    )
+    values = {f"item_value_{n}": _item_value(rule) for n, rule in enumerate(rules)}
+    return parsed.withColumns(values).select(*items.columns, *values)
+
+
+def reduced_value(rule: Rule, domain: Domain, value: Column) -> Column:
+    """int: what the rule can tell apart of a user's value; 1 for everybody where it reads no user."""
     if not rule.user:
         return F.lit(1)
-    value = _user_value(rule.user)
     if rule.kind in (ALLOW, DENY):
         return F.coalesce(value.isin(*rule.user_values), F.lit(False)).cast("int")
     if not domain:
         return F.lit(0)
-    known = F.array(*[F.lit(entry) for entry in domain])
     if rule.kind == MATCH:
+        known = F.array(*[F.lit(entry) for entry in domain])
         return F.coalesce(F.array_position(known, value).cast("int"), F.lit(0))
-    number = _finite(value)
-    return F.size(F.filter(known, lambda least: least <= number))
+    reached = [(value >= F.lit(least)).cast("int") for least in domain]
+    return F.coalesce(reduce(add, reached), F.lit(0))
 
 
-def keeps(rule: Rule, domain: Domain, reduced: int) -> Column | None:
-    """bool, never null: whether an item (features, attributes) stays for users of the reduced value; None: always."""
+def keeps(rule: Rule, domain: Domain, reduced: int, value: Column) -> Column | None:
+    """bool, never null: whether an item's value stays for users of the reduced value; None: whatever it is."""
     if rule.kind in (ALLOW, DENY):
         if not reduced:
             return None
-        words = item_words(rule.item)
-        hit = F.coalesce(F.arrays_overlap(words, F.array(*[F.lit(v) for v in rule.values])), F.lit(False))
+        hit = F.coalesce(F.arrays_overlap(value, F.array(*[F.lit(v) for v in rule.values])), F.lit(False))
         return hit if rule.kind == ALLOW else ~hit
-    value = item_number(rule.item) if rule.kind == MINIMUM else item_words(rule.item)
     if not reduced:
         return value.isNull()
     own = F.lit(domain[reduced - 1])
     return value.isNull() | (value <= own if rule.kind == MINIMUM else F.array_contains(value, own))
 
 
-def item_number(name: str) -> Column:
-    """double: an item's numeric attribute, else feature; null where it has none."""
-    return F.coalesce(*[_json_field(column, name, DoubleType()) for column in ("attributes", "features")])
+def _reduced(rules: Sequence[Rule], domains: Sequence[Domain]) -> list[Column]:
+    """Each rule's reduced value over `with_user_values`."""
+    pairs = enumerate(zip(rules, domains, strict=True))
+    return [reduced_value(rule, domain, F.col(f"user_value_{n}")) for n, (rule, domain) in pairs]
 
 
-def item_words(name: str) -> Column:
-    """array<string>: an item's categorical attribute, else feature, one value or several; null where it has none."""
-    several = ArrayType(StringType())
+def _item_value(rule: Rule) -> Column:
+    """The first of the parsed forms that is there; a form of another type is null, never a text that looks like it."""
     found = []
     for column in ("attributes", "features"):
-        one = _json_field(column, name, StringType())
-        # a value of the other form is null, so a list is never taken for a string that looks like one
-        found += [_json_field(column, name, several), F.when(one.isNotNull(), F.array(one))]
-    words = F.coalesce(*found)
-    return F.when(F.size(words) > 0, words)
+        found.append(F.col(f"{column}_several").getField(rule.item))
+        if rule.kind != MINIMUM:
+            one = F.col(f"{column}_one").getField(rule.item)
+            found[-1] = F.when(F.size(found[-1]) > 0, found[-1])
+            found.append(F.when(one.isNotNull(), F.array(one)))
+    return F.coalesce(*found)
 
 
-def _json_field(column: str, name: str, kind: DataType) -> Column:
-    """One key of a JSON column; null where it is absent or of another type."""
-    return F.from_json(F.col(column), StructType([StructField(name, kind)])).getField(name)
-
-
-def _user_value(name: str) -> Column:
-    return _json_field("attributes", name, StringType())
+def _struct(names: Sequence[str], kind: DataType) -> StructType:
+    return StructType([StructField(name, kind) for name in names])
 
 
 def _finite(value: Column) -> Column:
@@ -143,13 +173,11 @@ def _find_domains(
     rules: Sequence[Rule], items: DataFrame, users: DataFrame, most: int
 ) -> tuple[Domain, ...]:
     """What each rule tells apart; one pass over either side, collects at most `most` values a rule, and one."""
-    sides = [
-        _values(items, {n: _item_values(rule) for n, rule in enumerate(rules) if rule.kind in (MINIMUM, MATCH)}, _ITEM),
-        _values(
-            users, {n: F.array(_user_value(r.user)) for n, r in enumerate(rules) if r.kind == MATCH}, _USER
-        ),
-    ]
-    both = sides[0].unionByName(sides[1]).groupBy("rule", "value").agg(F.bit_or("side").alias("sides"))
+    named = {n: _texts(rule, f"item_value_{n}") for n, rule in enumerate(rules) if rule.kind in (MINIMUM, MATCH)}
+    owned = {n: F.array(f"user_value_{n}") for n, rule in enumerate(rules) if rule.kind == MATCH}
+    item_side = _values(with_item_values(items, rules), named, _ITEM)
+    sides = item_side.unionByName(_values(with_user_values(users, rules), owned, _USER))
+    both = sides.groupBy("rule", "value").agg(F.bit_or("side").alias("sides"))
     one_sided = [n for n, rule in enumerate(rules) if rule.kind == MINIMUM]
     told_apart = both.where((F.col("sides") == _ITEM | _USER) | F.col("rule").isin(one_sided))
     rows = told_apart.limit(most * len(rules) + 1).collect()
@@ -166,9 +194,9 @@ def _find_domains(
     )
 
 
-def _item_values(rule: Rule) -> Column:
+def _texts(rule: Rule, value: str) -> Column:
     """array<string>; a number's text is exact in both directions."""
-    return F.array(item_number(rule.item).cast("string")) if rule.kind == MINIMUM else item_words(rule.item)
+    return F.array(F.col(value).cast("string")) if rule.kind == MINIMUM else F.col(value)
 
 
 def _values(rows: DataFrame, columns: dict[int, Column], side: int) -> DataFrame:

@@ -14,7 +14,16 @@ from pyspark.sql import functions as F
 
 from jobs.config import Config, EventSource, Feature, ItemSource, LakeConfig, ScoreConfig, UserSource, load_config
 from jobs.rule_config import Denied, Rule
-from jobs.rules import Domain, denied_items, find_classes, keeps, reduced_value, user_class
+from jobs.rules import (
+    Domain,
+    denied_items,
+    find_classes,
+    keeps,
+    reduced_value,
+    with_item_values,
+    with_rule_class,
+    with_user_values,
+)
 from schemas.errors import ConfigError
 from tests.jobs.rule_reference import allowed, item_of
 from tests.tiny import write_platform
@@ -133,11 +142,12 @@ def test_every_rule_keeps_what_the_plain_reference_keeps(
     """Rules by the dozen in one job a side: all pairs of items and users against one pair at a time."""
     plain = [item_of(json.dumps(attributes), json.dumps(features)) for attributes, features in items]
     domains = [domain_of(rule, plain, users) for rule in rules]
-    reduced = users_of(spark, *users).orderBy("n").select(*_numbered(map(reduced_value, rules, domains))).collect()
+    told = [reduced_value(rule, domains[n], F.col(f"user_value_{n}")) for n, rule in enumerate(rules)]
+    reduced = with_user_values(users_of(spark, *users), rules).orderBy("n").select(*_numbered(told)).collect()
     wanted = sorted({(n, row[n]) for row in reduced for n in range(len(rules))})
-    columns = [keeps(rules[n], domains[n], value) for n, value in wanted]
+    columns = [keeps(rules[n], domains[n], value, F.col(f"item_value_{n}")) for n, value in wanted]
     kept = (
-        items_of(spark, *items)
+        with_item_values(items_of(spark, *items), rules)
         .orderBy("n")
         .select(*_numbered(F.lit(True) if column is None else column for column in columns))
         .collect()
@@ -204,9 +214,10 @@ def test_users_are_told_apart_no_further_than_the_catalogue_can(spark: SparkSess
     classes = find_classes(score, items, frame)
     assert classes.domains == ((12.0, 18.0), ("x", "y"), (), ())
     assert classes.found == ((0, 1, 0, 1), (1, 0, 0, 1), (2, 2, 1, 1))
-    columns = (user_class(classes).alias("class"), denied_items(score.denied).alias("denied"))
-    rows = frame.orderBy("n").select(*columns).collect()
-    assert [row["class"] for row in rows] == [0, 0, 1, 1, 2, 2]
+    classed = with_rule_class(frame, classes).withColumn("denied", denied_items(score.denied))
+    assert classed.columns == [*frame.columns, "rule_class", "denied"]
+    rows = classed.orderBy("n").collect()
+    assert [row["rule_class"] for row in rows] == [0, 0, 1, 1, 2, 2]
     assert [row["denied"] for row in rows] == [[], [], [], [], [], ["b", "a"]]
 
 
@@ -227,7 +238,7 @@ def test_a_user_of_no_class_stops_the_night(spark: SparkSession) -> None:
     classes = find_classes(ScoreConfig(rules=(MINIMUM, MATCH)), items, users)
     changed = users_of(spark, {"age": "1", "country": "x"})
     with pytest.raises(PySparkException, match="a user of no known rule class"):
-        changed.select(user_class(classes)).collect()
+        with_rule_class(changed, classes).collect()
 
 
 @pytest.mark.parametrize("rules", [(), (Rule("deny", "genre", ("g",)),)])
@@ -235,4 +246,5 @@ def test_rules_that_read_no_user_make_one_class(spark: SparkSession, rules: tupl
     nothing = users_of(spark, {})
     classes = find_classes(ScoreConfig(rules=rules), nothing, nothing)
     assert len(classes.found) == 1
-    assert nothing.select(user_class(classes), denied_items(None)).collect()[0] == (0, [])
+    row = with_rule_class(nothing, classes).select("rule_class", denied_items(None)).collect()[0]
+    assert row == (0, [])
