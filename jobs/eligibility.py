@@ -19,7 +19,7 @@ from pyspark.sql import functions as F
 
 from jobs.config import ScoreConfig
 from jobs.rules import UserClasses, keeps, with_item_values
-from schemas.errors import EmptyTableError
+from schemas.errors import EmptyTableError, InputError
 
 Bits = npt.NDArray[np.uint8]
 
@@ -55,20 +55,27 @@ def collect_flags(
     """One row a candidate in position order: `available`, `score` (its popularity), a flag a distinct predicate.
 
     `candidates`, `items` (as of the night) and `taken` are unique by item_id. Collects a float and a few flags a
-    candidate, as Arrow; what the flags are made of stays in Spark. Raises EmptyTableError where nothing is available.
+    candidate, as Arrow; what the flags are made of stays in Spark. Raises EmptyTableError where nothing is available,
+    InputError where an available item is no candidate: it would silently be on nobody's list.
     """
     known = items.select("item_id", "available", "attributes", "features")
-    joined = (
-        candidates.select("item_id").join(known, on=["item_id"], how="left").join(taken, on=["item_id"], how="left")
-    )
+    weighed = candidates.select("item_id", F.lit(True).alias("weighed"))
+    joined = known.join(weighed, on=["item_id"], how="full_outer").join(taken, on=["item_id"], how="left")
     flags = {name: column for name, column in _predicates(classes).items() if column is not None}
     judged = with_item_values(joined, classes.rules).select(
         "item_id",
         F.coalesce("available", F.lit(False)).alias("available"),
+        F.coalesce("weighed", F.lit(False)).alias("weighed"),
         F.coalesce("events", F.lit(0)).cast("float").alias("score"),
         *[column.alias(name) for name, column in flags.items()],
     )
-    rows = judged.orderBy("item_id").drop("item_id").toArrow()
+    found = judged.where("available or weighed").orderBy("item_id").drop("item_id").toArrow()
+    rows = found.filter(found.column("weighed")).drop_columns(["weighed"])
+    if rows.num_rows < found.num_rows:
+        raise InputError(
+            f"candidate_weights: expected weights of every available item, found none of "
+            f"{found.num_rows - rows.num_rows} items; run `lime weigh-candidates`"
+        )
     if not rows.num_rows or not rows.column("available").to_numpy().any():
         raise EmptyTableError("candidate_weights: expected available items with weights, found none")
     return rows

@@ -13,12 +13,12 @@ import os
 import re
 import shutil
 import stat
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from schemas.errors import ConfigError, ModelArtifactError
+from lime_model.host_folder import private_folder
+from schemas.errors import ModelArtifactError
 
 KEPT = 2  # files of one kind: tonight's and the last one's
 _NAME = re.compile(r"([a-z_]+)-([0-9a-f]{32})\.[a-z]+")
@@ -31,20 +31,14 @@ def digest_of(file: Path) -> str:
         return hashlib.file_digest(content, "sha256").hexdigest()[:32]
 
 
-def host_folder() -> Path:
-    """The folder of this user on this host."""
-    return Path(tempfile.gettempdir()) / f"lime-{os.geteuid()}" / "candidates"
-
-
-def host_file(source: Path, folder: Path | None = None) -> Path:
+def host_file(source: Path) -> Path:
     """The host's own copy of a shipped file, published if it is not there.
 
     Raises ModelArtifactError where the source's bytes are not what its name says, ConfigError where the folder
-    is not this user's alone. A file that is there costs two calls of the
-    file system.
+    is not this user's alone. A file that is there costs a few calls of the file system.
     """
     kind, digest = _kind_and_digest(source)
-    home = _private(folder or host_folder())
+    home = private_folder("candidates")
     published, size = home / source.name, source.stat().st_size
     if not _is_there(published, size):
         with _locked(home):
@@ -90,23 +84,6 @@ def _remove_older(home: Path, kind: str, newest: Path) -> None:
     for file in files[KEPT:]:
         with suppress(FileNotFoundError):
             file.unlink()
-
-
-def _private(folder: Path) -> Path:
-    """The folder, made if need be, and refused unless it and its parent are this user's alone.
-
-    The parent of both is the host's temporary folder, where anybody may have made a folder of that name.
-    """
-    for level in (folder.parent, folder):
-        level.mkdir(mode=0o700, parents=True, exist_ok=True)
-        found = level.lstat()
-        mode = stat.S_IMODE(found.st_mode)
-        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or mode & 0o077:
-            raise ConfigError(
-                f"host cache {level}: expected a folder of user {os.geteuid()} with mode 700, "
-                f"found owner {found.st_uid} and mode {mode:o}"
-            )
-    return folder
 
 
 @contextmanager

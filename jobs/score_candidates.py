@@ -50,7 +50,6 @@ def run(night: Night) -> StageReport:
     package = load_package(require_package(night))
     items, users = as_of(lake.read(ITEMS), night.cutoff), as_of(lake.read(USERS), night.cutoff)
     candidates = lake.read(CANDIDATE_WEIGHTS).where(F.col("model_digest") == package.digest)
-    require_weights(items, candidates)
     shipped = ship_candidates(night, package)
     tables = FilterTables(candidates, items, users, lake.read(EVENTS))
     filters = ship_filters(night, tables, shipped.items, Path(mkdtemp(prefix="lime-filters-")))
@@ -63,16 +62,6 @@ def run(night: Night) -> StageReport:
     lists = scored.withColumns({name: F.lit(value) for name, value in stamps.items()})
     lake.overwrite(RECOMMENDATIONS, lists, night.stamp(STAGE, model_digest=package.digest))
     return _report(night, package.digest, filters)
-
-
-def require_weights(items: DataFrame, candidates: DataFrame) -> None:
-    """Raise InputError where an available item has no weights: it would silently be on nobody's list."""
-    missing = items.where("available").join(candidates.select("item_id"), on=["item_id"], how="left_anti").count()
-    if missing:
-        raise InputError(
-            f"candidate_weights: expected weights of every available item, found none of {missing} items; "
-            "run `lime weigh-candidates`"
-        )
 
 
 def users_to_score(night: Night, users: DataFrame, model: str) -> DataFrame:

@@ -6,7 +6,6 @@ bits; the best that the processor runs is taken.
 
 import ctypes
 import hashlib
-import os
 import platform
 import tempfile
 from functools import lru_cache
@@ -16,6 +15,7 @@ from pathlib import Path
 
 import torch
 
+from lime_model.host_folder import private_folder
 from schemas.errors import ModelArtifactError
 
 _X86 = {"AVX512": ("avx512", "avx2", "portable"), "AVX2": ("avx2", "portable")}
@@ -59,14 +59,3 @@ def _unpacked(resource: Traversable) -> Path:
             file.write(content)
         Path(file.name).replace(path)
     return path
-
-
-def private_folder(name: str) -> Path:
-    """A folder of this user and host, which no other user can write to: what is opened from it is run."""
-    folder = Path(tempfile.gettempdir()) / f"lime-{os.getuid()}"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    found = folder.lstat()
-    if found.st_uid != os.getuid() or found.st_mode & 0o022 or folder.is_symlink():
-        raise ModelArtifactError(f"{folder}: expected a folder that only its owner writes to, found another's")
-    (folder / name).mkdir(mode=0o700, exist_ok=True)
-    return folder / name

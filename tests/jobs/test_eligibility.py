@@ -1,6 +1,7 @@
 """Bitsets of rule classes: their bits, padding, counts and digests, on hand-made flags and from tables to tasks."""
 
 import json
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from jobs.rule_config import Denied, Rule
 from jobs.rules import UserClasses
 from jobs.stage import Night
 from lime_model.scoring.lists import Excluded
-from schemas.errors import EmptyTableError
+from schemas.errors import EmptyTableError, InputError
 from schemas.events import EVENTS
 from schemas.items import ITEMS
 from schemas.users import USERS
@@ -166,6 +167,9 @@ def test_a_night_without_available_candidates_is_refused(
 ) -> None:
     _, _, found = tables(frame)
     unknown = spark.createDataFrame([("not in the catalogue",)], "item_id string")
-    inputs = FilterTables(unknown, as_of(found["items"], CUT), as_of(found["users"], CUT), found["events"])
+    items = as_of(found["items"], CUT)
+    inputs = FilterTables(unknown, items.where("false"), as_of(found["users"], CUT), found["events"])
     with pytest.raises(EmptyTableError, match="expected available items with weights"):
         ship_filters(night(spark, tmp_path), inputs, "ids", tmp_path)
+    with pytest.raises(InputError, match=r"expected weights of every available item, found none of \d+ items"):
+        ship_filters(night(spark, tmp_path), replace(inputs, items=items), "ids", tmp_path)

@@ -14,8 +14,7 @@ from torch import Tensor
 
 from lime_model.scoring import open_scorer
 from lime_model.scoring.kernel import KernelScorer, find_positions
-from lime_model.scoring.library import carried, private_folder, runnable
-from schemas.errors import ModelArtifactError
+from lime_model.scoring.library import carried, runnable
 from setup import BUILDS, FLAGS, NATIVE
 from tests.lime_model.scoring.made import HEADS, everything, links, made, nothing
 
@@ -125,15 +124,6 @@ def test_a_library_inside_a_zip_is_copied_once_and_run(tmp_path: Path) -> None:
         printed = subprocess.check_output(command, cwd=tmp_path, text=True, env=env).strip()
         assert printed == f"{archive}/lime_model/__init__.py [0, 1]"
     assert len(list(temporary.glob("lime-*/kernel/*.so"))) == 1
-
-
-def test_a_folder_that_others_can_write_to_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    folder = tmp_path / f"lime-{os.getuid()}"
-    folder.mkdir()
-    folder.chmod(0o777)
-    with pytest.raises(ModelArtifactError, match="only its owner"):
-        private_folder("kernel")
 
 
 def test_positions_of_ids_are_found_by_bytes() -> None:
