@@ -27,6 +27,7 @@ from jobs.lists import SCORED, SCORED_COLUMNS, Filtered, filtered_rows, list_arr
 from jobs.packages import require_package
 from jobs.popularity import NUMERICS
 from jobs.stage import Night, StageReport, job_parser, run_alone, timestamp
+from lime_model.loaded import ModelPackage
 from lime_model.package import load_package
 from lime_model.scoring import open_scorer
 from lime_model.scoring.lists import Eligible, Scorer, TopK
@@ -46,8 +47,15 @@ MODEL, POPULARITY = "model", "popularity"
 
 def run(night: Night) -> StageReport:
     """Score every user who is valid on the logical date against every item that he may get."""
-    lake, config = night.lake, night.config.score
     package = load_package(require_package(night))
+    lists, filters = night_lists(night, package)
+    night.lake.overwrite(RECOMMENDATIONS, lists, night.stamp(STAGE, model_digest=package.digest))
+    return _report(night, package.digest, filters)
+
+
+def night_lists(night: Night, package: ModelPackage) -> tuple[DataFrame, NightFilters]:
+    """The rows of `recommendations`, not computed yet, and what they are filtered by."""
+    lake, config = night.lake, night.config.score
     items, users = as_of(lake.read(ITEMS), night.cutoff), as_of(lake.read(USERS), night.cutoff)
     candidates = lake.read(CANDIDATE_WEIGHTS).where(F.col("model_digest") == package.digest)
     shipped = ship_candidates(night, package)
@@ -55,13 +63,13 @@ def run(night: Night) -> StageReport:
     filters = ship_filters(night, tables, shipped.items, Path(mkdtemp(prefix="lime-filters-")))
     device = Device.of(lake.spark, config.device)
     profile = resource_profile(lake.spark, config.device, config.gpu_amount)
-    # An explicit count: adaptive execution would collapse a small input to one Python task.
-    parts = users_to_score(night, with_filters(users, filters), package.digest).repartition(config.partitions)
+    # An explicit count: adaptive execution would collapse a small input to one Python task. By key: a round robin
+    # sorts every row first, so that a task done again gets the same ones.
+    everybody = users_to_score(night, with_filters(users, filters), package.digest)
+    parts = everybody.repartition(config.partitions, "user_id")
     scored = parts.mapInArrow(_score_batches(shipped, filters, config, device), SCORED, profile=profile)
     stamps = {"model_digest": package.digest, "run_id": night.run_id}
-    lists = scored.withColumns({name: F.lit(value) for name, value in stamps.items()})
-    lake.overwrite(RECOMMENDATIONS, lists, night.stamp(STAGE, model_digest=package.digest))
-    return _report(night, package.digest, filters)
+    return scored.withColumns({name: F.lit(value) for name, value in stamps.items()}), filters
 
 
 def users_to_score(night: Night, users: DataFrame, model: str) -> DataFrame:

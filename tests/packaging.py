@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-SOURCES = ("jobs", "lime_model", "schemas", "spark-conf", "setup.cfg", "pyproject.toml", "README.md")
+SOURCES = ("jobs", "lime_model", "schemas", "spark-conf", "setup.py", "setup.cfg", "pyproject.toml", "README.md")
 
 
 @functools.cache
@@ -24,7 +24,7 @@ def built_wheel() -> Path:
     for name in SOURCES:
         source, copy = ROOT / name, folder / "sources" / name
         if source.is_dir():
-            shutil.copytree(source, copy, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(source, copy, ignore=shutil.ignore_patterns("__pycache__", "lib"))
         elif source.exists():
             shutil.copy(source, copy)
     command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]

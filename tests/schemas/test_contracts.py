@@ -1,6 +1,5 @@
 """Every contract against its reviewed JSON, and what a mismatch says."""
 
-import os
 from pathlib import Path
 
 import pytest
@@ -12,16 +11,14 @@ from schemas.all_tables import TABLES
 from schemas.contract import TableContract
 from schemas.errors import ContractError
 from schemas.events import EVENTS
+from tests.golden import assert_golden
 
 GOLDENS = Path(schemas.__file__).parent
 
 
 @pytest.mark.parametrize("table", TABLES.values(), ids=lambda table: table.name)
 def test_a_schema_change_is_a_reviewed_diff(table: TableContract) -> None:
-    golden = GOLDENS / f"{table.name}.json"
-    if os.environ.get("REBUILD_FIXTURES") == "yes":
-        golden.write_text(table.to_json())
-    assert golden.read_text() == table.to_json()
+    assert_golden(GOLDENS / f"{table.name}.json", table.to_json())
 
 
 @pytest.mark.parametrize("table", TABLES.values(), ids=lambda table: table.name)
