@@ -23,7 +23,7 @@ GOOD = "e1,u1,i1,2026-01-01T10:00:00Z,view,1.5,1,"
 def judged(spark: SparkSession, folder: Path, *lines: str) -> list[tuple[str, str | None]]:
     """(verbatim record, reason) of a CSV's lines, in file order."""
     (folder / "events.csv").write_text("\n".join([HEADER, *lines]) + "\n")
-    source = EventSource("csv", f"{folder}/*.csv", COLUMNS, {"view": "viewed"})
+    source = EventSource("csv", f"{folder}/*.csv", COLUMNS, {"view": "viewed", "vi\x1few": "vi\x1fewed"})
     files = list_files(spark, "events", source, date(2026, 1, 1))
     rows = as_events(read_records(spark, "csv", files), source).orderBy("line").collect()
     return [(row["record"], row["reason"]) for row in rows]
@@ -48,6 +48,12 @@ def test_broken_records_of_every_kind_are_refused_with_their_reason(spark: Spark
         "e14,u1,i1,2026-01-01T10:00:00Z,view,1.5,1,later": "source_updated_at: not of its type",
         f"e15,{'u' * 600},i1,2026-01-01T10:00:00Z,view,1.5,1,": "user_id: longer than 512 characters",
         "e16,u\x01,i1,2026-01-01T10:00:00Z,view,1.5,1,": "user_id: control character",
+        # Spark would complete these: a time with today's date, a year with 1 January
+        "e17,u1,i1,10:00,view,1.5,1,": "event_ts: not a timestamp (iso)",
+        "e18,u1,i1,T9:30:00,view,1.5,1,": "event_ts: not a timestamp (iso)",
+        "e19,u1,i1,2026,view,1.5,1,": "event_ts: not a timestamp (iso)",
+        "e20,u1,i1,2026-01-01,view,1.5,1,": None,  # a date is midnight, UTC
+        "e21,u1,i1,2026-01-01T10:00:00Z,vi\x1few,1.5,1,": "event_type: control character",
     }
     assert judged(spark, tmp_path, *broken) == list(broken.items())
 
