@@ -2,7 +2,7 @@
 
 from functools import reduce
 
-from pyspark.sql import Column, DataFrame
+from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
 from jobs.config import EventSource
@@ -112,12 +112,20 @@ def _reason(source: EventSource) -> Column:
     )
 
 
-def as_quarantine(refused: DataFrame) -> DataFrame:
-    """Refused records in the quarantine's columns, but for the run: grain one row a record of a file."""
+def as_quarantine(refused: DataFrame, numbered: bool) -> DataFrame:
+    """Refused records in the quarantine's columns, but for the run: grain one row a record of a file.
+
+    `numbered`: file and line name a record for good. A Delta table deals them anew with each version, so there a
+    record is told from its equals by counting them, whichever is which.
+    """
+    equals = Window.partitionBy("record", "reason").orderBy("source_file", "line")
+    place = ["source_file", "line"] if numbered else [F.row_number().over(equals).alias("copy")]
+    of_events = {"event_id": "string", "source_updated_at": "timestamp"}  # catalogue and user records have neither
     return refused.select(
-        row_digest("source_file", "line", "record", "reason").alias("record_id"),
+        row_digest(*place, "record", "reason").alias("record_id"),
         "reason",
         "record",
         "source_file",
         F.col("line").alias("sequence"),
+        *[c if c in refused.columns else F.lit(None).cast(t).alias(c) for c, t in of_events.items()],
     )

@@ -15,7 +15,8 @@ from pyspark.sql import functions as F
 
 from jobs.catalogue import as_items, as_users, users_of_events
 from jobs.clean import as_events, as_quarantine, with_content
-from jobs.deduplicate import CONFLICT, DUPLICATE, NEW, UPDATE, with_outcome
+from jobs.config import ItemSource, UserSource
+from jobs.deduplicate import CONFLICT, DUPLICATE, NEW, UPDATE, as_conflicts, with_outcome
 from jobs.intervals import UNCHANGED, compare_snapshot, merge_snapshot
 from jobs.sources import Source, list_files, read_records, with_digests
 from jobs.stage import Night, RawFile, StageReport, job_parser, run_alone, timestamp
@@ -72,10 +73,10 @@ def run(night: Night, files: NewFiles | None = None) -> StageReport:
         counts += _ingest_events(night, files.events)
     if files.items:
         records = read_records(spark, config.items.format, files.items)
-        counts += _ingest_snapshot(night, ITEMS, as_items(records, config.items), config.items.complete)
+        counts += _ingest_snapshot(night, ITEMS, as_items(records, config.items), config.items)
     if files.users and config.users:
         records = read_records(spark, config.users.format, files.users)
-        counts += _ingest_snapshot(night, USERS, as_users(records, config.users), config.users.complete)
+        counts += _ingest_snapshot(night, USERS, as_users(records, config.users), config.users)
     if config.users is None:
         seen = night.lake.read(EVENTS).where(F.col("event_ts") < timestamp(night.cutoff))
         counts += _merge_intervals(night, USERS, users_of_events(seen), complete=False)
@@ -99,7 +100,8 @@ def _ingest_events(night: Night, files: Sequence[RawFile]) -> Counter[str]:
     records = read_records(night.lake.spark, source.format, files)
     known = with_content(night.lake.read_or_empty(EVENTS), source)
     # Used several times (counted, written, refused), read and judged once.
-    judged = night.lake.stage(with_outcome(as_events(records, source), known), f"{night.run_id}/events")
+    conflicts = as_conflicts(night.lake.read_or_empty(EVENTS_QUARANTINE))
+    judged = night.lake.stage(with_outcome(as_events(records, source), known, conflicts), f"{night.run_id}/events")
     counts = Counter({row["outcome"]: row["count"] for row in judged.groupBy("outcome").count().collect()})
     total = sum(counts.values())
     fresh, updates = counts.pop(NEW, 0), counts.pop(UPDATE, 0)
@@ -107,7 +109,7 @@ def _ingest_events(night: Night, files: Sequence[RawFile]) -> Counter[str]:
     if rejected:
         conflict = F.when(F.col("outcome") == CONFLICT, F.col("outcome"))
         bad = judged.withColumn("reason", F.coalesce("reason", conflict)).where(F.col("reason").isNotNull())
-        _quarantine(night, bad, "events")
+        _quarantine(night, bad, "events", source.format)
     if total and rejected == total:
         raise InputError(
             f"source {source.path}: {total} records read, all quarantined: {_most_common(counts)}"
@@ -130,10 +132,10 @@ def _most_common(counts: Counter[str]) -> str:
     return ", ".join(f"{count} x {reason}" for reason, count in counts.most_common(3))
 
 
-def _quarantine(night: Night, refused: DataFrame, what: str) -> None:
+def _quarantine(night: Night, refused: DataFrame, what: str, format_: str) -> None:
     """Append rejected records that are not there yet."""
     there = night.lake.read_or_empty(EVENTS_QUARANTINE).select("record_id")
-    rows = as_quarantine(refused).join(there, on=["record_id"], how="left_anti")
+    rows = as_quarantine(refused, numbered=format_ != "delta").join(there, on=["record_id"], how="left_anti")
     staged = night.lake.stage(
         rows.withColumn("run_id", F.lit(night.run_id)), f"{night.run_id}/quarantine-{what}"
     )
@@ -141,7 +143,9 @@ def _quarantine(night: Night, refused: DataFrame, what: str) -> None:
         night.lake.append(EVENTS_QUARANTINE, staged, night.stamp(f"{STAGE}/{what}"))
 
 
-def _ingest_snapshot(night: Night, table: TableContract, judged: DataFrame, complete: bool) -> Counter[str]:
+def _ingest_snapshot(
+    night: Night, table: TableContract, judged: DataFrame, source: ItemSource | UserSource
+) -> Counter[str]:
     """A catalogue's or user list's records into intervals; rejected ones into quarantine."""
     staged = night.lake.stage(judged, f"{night.run_id}/{table.name}")
     found = {row["reason"]: row["count"] for row in staged.groupBy("reason").count().collect()}
@@ -153,11 +157,14 @@ def _ingest_snapshot(night: Night, table: TableContract, judged: DataFrame, comp
     rejected = Counter({reason: n for reason, n in counts.items() if reason != DUPLICATE})
     if rejected:
         _quarantine(
-            night, staged.where(F.col("reason").isNotNull() & (F.col("reason") != DUPLICATE)), table.name
+            night,
+            staged.where(F.col("reason").isNotNull() & (F.col("reason") != DUPLICATE)),
+            table.name,
+            source.format,
         )
     content = [c for c in table.columns if c in staged.columns]
     snapshot = staged.where(F.col("reason").isNull()).select(content)
-    return rejected + _merge_intervals(night, table, snapshot, complete)
+    return rejected + _merge_intervals(night, table, snapshot, source.complete)
 
 
 def _merge_intervals(night: Night, table: TableContract, snapshot: DataFrame, complete: bool) -> Counter[str]:

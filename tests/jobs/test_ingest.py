@@ -5,12 +5,14 @@ from pathlib import Path
 
 import pytest
 from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
 
 from jobs.clean import as_events, with_content
 from jobs.config import EventSource
-from jobs.deduplicate import with_outcome
+from jobs.deduplicate import as_conflicts, with_outcome
 from jobs.sources import list_files, read_records
 from schemas.events import EVENTS
+from schemas.events_quarantine import EVENTS_QUARANTINE
 
 COLUMNS = {
     "event_id": "id", "user_id": "user", "item_id": "item", "event_ts": "at", "event_type": "kind",
@@ -78,8 +80,37 @@ def test_records_of_one_id_are_resolved(
     files = list_files(spark, "events", source, date(2026, 1, 1))
     cleaned = as_events(read_records(spark, "csv", files), source)
     nothing = with_content(spark.createDataFrame([], EVENTS.struct), source)
-    rows = with_outcome(cleaned, nothing).orderBy("line").collect()
+    undisputed = as_conflicts(spark.createDataFrame([], EVENTS_QUARANTINE.struct))
+    rows = with_outcome(cleaned, nothing, undisputed).orderBy("line").collect()
     assert [row["outcome"] for row in rows] == expected
+
+
+def test_what_is_accepted_or_disputed_decides_whatever_is_read_with_it(spark: SparkSession) -> None:
+    old, new, newer = (datetime(2026, 1, day, tzinfo=UTC) for day in (1, 2, 3))
+    cases = [
+        # (id, content, updated) and what becomes of it
+        ("known", "k", None, "duplicate"),  # in `events`; read again together with its rival, it stays
+        ("known", "other", None, "event_id: conflicting duplicate"),
+        ("split", "b", None, "event_id: conflicting duplicate"),  # its rival was in another file, of an earlier run
+        ("open", "b", old, "event_id: conflicting duplicate"),  # an older version ends no conflict
+        ("settled", "c", newer, "new"),  # a later one does
+        ("dated", "x", new, "new"),  # the conflict had no update times, as within a batch: any is later than none
+        ("moved", "a", old, "superseded by a later version"),  # disputed once, settled since by what `events` holds
+        ("fresh", "f", None, "new"),
+        ("fresh", "f", None, "duplicate"),
+    ]
+    rows = [(n, *case[:3], None, "file", n) for n, case in enumerate(cases)]
+    columns = "n int, event_id string, content string, source_updated_at timestamp, reason string"
+    cleaned = spark.createDataFrame(rows, f"{columns}, source_file string, line int")
+    known = spark.createDataFrame(
+        [("known", "k", None), ("moved", "m", new)], "event_id string, content string, source_updated_at timestamp"
+    )
+    refused = [("split", None), ("open", new), ("settled", old), ("settled", new), ("dated", None), ("moved", old)]
+    quarantine = spark.createDataFrame(refused, "event_id string, source_updated_at timestamp").withColumn(
+        "reason", F.lit("event_id: conflicting duplicate")
+    )
+    found = with_outcome(cleaned, known, as_conflicts(quarantine)).orderBy("n").collect()
+    assert [row["outcome"] for row in found] == [case[3] for case in cases]
 
 
 def test_line_numbers_are_exact_when_a_file_is_split(spark: SparkSession, tmp_path: Path) -> None:
