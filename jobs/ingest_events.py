@@ -18,7 +18,8 @@ from jobs.clean import as_events, as_quarantine, with_content
 from jobs.config import ItemSource, UserSource
 from jobs.deduplicate import CONFLICT, DUPLICATE, NEW, UPDATE, as_conflicts, with_outcome
 from jobs.intervals import UNCHANGED, compare_snapshot, merge_snapshot
-from jobs.sources import Source, list_files, read_records, with_digests
+from jobs.raw_files import Source, list_files, scanning, with_digests
+from jobs.sources import read_records
 from jobs.stage import Night, RawFile, StageReport, job_parser, run_alone, timestamp
 from schemas.contract import TableContract
 from schemas.errors import InputError
@@ -54,7 +55,7 @@ def new_files(night: Night) -> NewFiles:
         sources["users"] = config.users
     listed = {name: list_files(night.lake.spark, name, source, night.logical_date) for name, source in sources.items()}
     new = {name: [f for f in files if _identity(f) not in known] for name, files in listed.items()}
-    digested = {name: tuple(with_digests(night.lake.spark, files)) for name, files in new.items() if files}
+    digested = {name: tuple(with_digests(night.lake.spark, name, files)) for name, files in new.items() if files}
     read_before = sum(len(listed[name]) - len(new[name]) for name in sources)
     return NewFiles(**digested, read_before=read_before)
 
@@ -72,11 +73,11 @@ def run(night: Night, files: NewFiles | None = None) -> StageReport:
     if files.events:
         counts += _ingest_events(night, files.events)
     if files.items:
-        records = read_records(spark, config.items.format, files.items)
-        counts += _ingest_snapshot(night, ITEMS, as_items(records, config.items), config.items)
+        records = read_records(spark, "items", config.items, files.items)
+        counts += _ingest_snapshot(night, ITEMS, as_items(records, config.items), config.items, files.items)
     if files.users and config.users:
-        records = read_records(spark, config.users.format, files.users)
-        counts += _ingest_snapshot(night, USERS, as_users(records, config.users), config.users)
+        records = read_records(spark, "users", config.users, files.users)
+        counts += _ingest_snapshot(night, USERS, as_users(records, config.users), config.users, files.users)
     if config.users is None:
         seen = night.lake.read(EVENTS).where(F.col("event_ts") < timestamp(night.cutoff))
         counts += _merge_intervals(night, USERS, users_of_events(seen), complete=False)
@@ -97,11 +98,12 @@ def _recorded_files(night: Night) -> set[tuple[str, int, datetime]]:
 def _ingest_events(night: Night, files: Sequence[RawFile]) -> Counter[str]:
     """Raw event files into `events` and `events_quarantine`; counts rows by outcome."""
     source = night.config.events
-    records = read_records(night.lake.spark, source.format, files)
+    records = read_records(night.lake.spark, "events", source, files)
     known = with_content(night.lake.read_or_empty(EVENTS), source)
     # Used several times (counted, written, refused), read and judged once.
     conflicts = as_conflicts(night.lake.read_or_empty(EVENTS_QUARANTINE))
-    judged = night.lake.stage(with_outcome(as_events(records, source), known, conflicts), f"{night.run_id}/events")
+    with scanning("events", files):
+        judged = night.lake.stage(with_outcome(as_events(records, source), known, conflicts), f"{night.run_id}/events")
     counts = Counter({row["outcome"]: row["count"] for row in judged.groupBy("outcome").count().collect()})
     total = sum(counts.values())
     fresh, updates = counts.pop(NEW, 0), counts.pop(UPDATE, 0)
@@ -144,10 +146,15 @@ def _quarantine(night: Night, refused: DataFrame, what: str, format_: str) -> No
 
 
 def _ingest_snapshot(
-    night: Night, table: TableContract, judged: DataFrame, source: ItemSource | UserSource
+    night: Night,
+    table: TableContract,
+    judged: DataFrame,
+    source: ItemSource | UserSource,
+    files: Sequence[RawFile],
 ) -> Counter[str]:
     """A catalogue's or user list's records into intervals; rejected ones into quarantine."""
-    staged = night.lake.stage(judged, f"{night.run_id}/{table.name}")
+    with scanning(table.name, files):
+        staged = night.lake.stage(judged, f"{night.run_id}/{table.name}")
     found = {row["reason"]: row["count"] for row in staged.groupBy("reason").count().collect()}
     usable, counts = found.pop(None, 0), Counter[str](found)
     if not usable:

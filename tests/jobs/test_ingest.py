@@ -10,7 +10,9 @@ from pyspark.sql import functions as F
 from jobs.clean import as_events, with_content
 from jobs.config import EventSource
 from jobs.deduplicate import as_conflicts, with_outcome
-from jobs.sources import list_files, read_records
+from jobs.raw_files import list_files
+from jobs.sources import read_records
+from schemas.errors import InputError
 from schemas.events import EVENTS
 from schemas.events_quarantine import EVENTS_QUARANTINE
 
@@ -27,7 +29,7 @@ def judged(spark: SparkSession, folder: Path, *lines: str) -> list[tuple[str, st
     (folder / "events.csv").write_text("\n".join([HEADER, *lines]) + "\n")
     source = EventSource("csv", f"{folder}/*.csv", COLUMNS, {"view": "viewed", "vi\x1few": "vi\x1fewed"})
     files = list_files(spark, "events", source, date(2026, 1, 1))
-    rows = as_events(read_records(spark, "csv", files), source).orderBy("line").collect()
+    rows = as_events(read_records(spark, "events", source, files), source).orderBy("line").collect()
     return [(row["record"], row["reason"]) for row in rows]
 
 
@@ -78,7 +80,7 @@ def test_records_of_one_id_are_resolved(
     (tmp_path / "events.csv").write_text("\n".join([HEADER, *lines]) + "\n")
     source = EventSource("csv", f"{tmp_path}/*.csv", COLUMNS)
     files = list_files(spark, "events", source, date(2026, 1, 1))
-    cleaned = as_events(read_records(spark, "csv", files), source)
+    cleaned = as_events(read_records(spark, "events", source, files), source)
     nothing = with_content(spark.createDataFrame([], EVENTS.struct), source)
     undisputed = as_conflicts(spark.createDataFrame([], EVENTS_QUARANTINE.struct))
     rows = with_outcome(cleaned, nothing, undisputed).orderBy("line").collect()
@@ -122,7 +124,7 @@ def test_line_numbers_are_exact_when_a_file_is_split(spark: SparkSession, tmp_pa
     before = spark.conf.get(key)
     spark.conf.set(key, "4096")
     try:
-        records = read_records(spark, "tsv", files)
+        records = read_records(spark, "events", source, files)
         assert records.rdd.getNumPartitions() > 2
         rows = records.select("sequence", "fields").collect()
     finally:
@@ -138,8 +140,12 @@ def test_other_formats_give_the_same_fields(spark: SparkSession, tmp_path: Path,
     df.coalesce(1).write.format("json" if format_ == "jsonl" else format_).save(path)
     source = EventSource(format_, path, {"user_id": "user", "item_id": "item", "event_ts": "at"})
     files = list_files(spark, "events", source, date(2026, 1, 1))
-    rows = as_events(read_records(spark, format_, files), source).orderBy("line").collect()
+    rows = as_events(read_records(spark, "events", source, files), source).orderBy("line").collect()
     assert [(row["user_id"], row["item_id"], row["event_ts"].astimezone(UTC), row["reason"]) for row in rows] == [
         ("u1", "i1", at, None),
         ("u2", "i2", at, None),
     ]
+    if format_ != "jsonl":  # JSON lines have no header, and a key may be rare
+        wrong = EventSource(format_, path, {**source.columns, "value": "valeu"})
+        with pytest.raises(InputError, match=r"^source events: .*: expected columns \['valeu'\], found only \['at',"):
+            read_records(spark, "events", wrong, files)
