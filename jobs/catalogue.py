@@ -97,20 +97,20 @@ def _bad_feature(source: ItemSource, available: Column) -> Column:
 
 def _with_reason(typed: DataFrame, key: str, content: list[str], table: str) -> DataFrame:
     """Add `reason`: the first check that fails; of equal records under one key one stands, the rest are duplicates."""
-    by_key = Window.partitionBy(key)
+    broken = (
+        F.when(F.col("unsplit"), F.lit(f"{table}: not a record of its format"))
+        .when(_filled(F.col(key)).isNull(), F.lit(f"{table}: {key}: missing"))
+        .when(F.col("bad").isNotNull(), F.concat(F.lit(f"{table}: "), "bad", F.lit(": not of its type")))
+    )
+    checked = typed.withColumn("reason", broken)
+    by_key = Window.partitionBy(key, F.col("reason").isNull())  # a refused record is nobody's rival
     whole = by_key.rowsBetween(Window.unboundedPreceding, Window.unboundedFollowing)
     digest = row_digest(*content)
-    ranked = typed.withColumns(
+    ranked = checked.withColumns(
         {
             "rivals": F.min(digest).over(whole) != F.max(digest).over(whole),
             "place": F.row_number().over(by_key.orderBy("source_file", "line")),
         }
     )
-    reason = (
-        F.when(F.col("unsplit"), F.lit(f"{table}: not a record of its format"))
-        .when(_filled(F.col(key)).isNull(), F.lit(f"{table}: {key}: missing"))
-        .when(F.col("bad").isNotNull(), F.concat(F.lit(f"{table}: "), "bad", F.lit(": not of its type")))
-        .when(F.col("rivals"), F.lit(f"{table}: {key}: {CONFLICT}"))
-        .when(F.col("place") > 1, F.lit(DUPLICATE))
-    )
-    return ranked.withColumn("reason", reason).drop("unsplit", "bad", "rivals", "place")
+    doubled = F.when(F.col("rivals"), F.lit(f"{table}: {key}: {CONFLICT}")).when(F.col("place") > 1, F.lit(DUPLICATE))
+    return ranked.withColumn("reason", F.coalesce("reason", doubled)).drop("unsplit", "bad", "rivals", "place")

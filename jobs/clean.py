@@ -2,15 +2,16 @@
 
 from functools import reduce
 
-from pyspark.sql import Column, DataFrame
+from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
 from jobs.config import EventSource
+from jobs.ts_formats import ISO, ISO_DATE, UNITS
 from schemas.digest import row_digest
 
 EARLIEST, LATEST = "1970-01-01T00:00:00Z", "2100-01-01T00:00:00Z"
 MAX_ID_LENGTH = 512
-SIZES = {"epoch_seconds": 1_000_000, "epoch_millis": 1_000}  # microseconds in one unit
+CONTROL = r"[\x00-\x1f\x7f]"
 
 CONTENT = ("user_id", "item_id", "event_type", "event_ts", "value", "source_updated_at")
 
@@ -59,11 +60,11 @@ def with_content(events: DataFrame, source: EventSource) -> DataFrame:
 
 def as_timestamp(value: Column, ts_format: str) -> Column:
     """A string as a UTC timestamp; null where it is not one."""
-    if ts_format in SIZES:
+    if ts_format in UNITS:
         # through decimal: a double would lose microseconds, and fractions of a unit are legal
-        return F.timestamp_micros((value.try_cast("decimal(20,6)") * SIZES[ts_format]).try_cast("bigint"))
-    if ts_format == "iso":
-        return value.try_cast("timestamp")
+        return F.timestamp_micros((value.try_cast("decimal(20,6)") * UNITS[ts_format]).try_cast("bigint"))
+    if ts_format == ISO:
+        return F.when(value.rlike(ISO_DATE), value.try_cast("timestamp"))
     return F.try_to_timestamp(value, F.lit(ts_format))
 
 
@@ -85,12 +86,13 @@ def _reason(source: EventSource) -> Column:
         checks.append((F.coalesce(F.trim(column) == "", F.lit(True)), F.lit(f"{name}: missing")))
         too_long = F.length(column) > MAX_ID_LENGTH
         checks.append((too_long, F.lit(f"{name}: longer than {MAX_ID_LENGTH} characters")))
-        checks.append((F.col(column).rlike(r"[\x00-\x1f\x7f]"), F.lit(f"{name}: control character")))
+        checks.append((F.col(column).rlike(CONTROL), F.lit(f"{name}: control character")))
     checks.append((F.coalesce(F.trim("raw_ts") == "", F.lit(True)), F.lit("event_ts: missing")))
     checks.append((F.col("event_ts").isNull(), F.lit(f"event_ts: not a timestamp ({source.ts_format})")))
     bounds = F.col("event_ts").between(F.lit(EARLIEST).cast("timestamp"), F.lit(LATEST).cast("timestamp"))
     checks.append((~bounds, F.lit(f"event_ts: outside {EARLIEST[:10]} to {LATEST[:10]}")))
     checks.append((F.col("event_type").isNull(), F.lit("event_type: missing or not in the mapping")))
+    checks.append((F.col("event_type").rlike(CONTROL), F.lit("event_type: control character")))
     for raw, typed, name in (
         ("raw_value", "value", "value"),
         ("raw_sequence", "source_sequence", "sequence"),
@@ -110,12 +112,20 @@ def _reason(source: EventSource) -> Column:
     )
 
 
-def as_quarantine(refused: DataFrame) -> DataFrame:
-    """Refused records in the quarantine's columns, but for the run: grain one row a record of a file."""
+def as_quarantine(refused: DataFrame, numbered: bool) -> DataFrame:
+    """Refused records in the quarantine's columns, but for the run: grain one row a record of a file.
+
+    `numbered`: file and line name a record for good. A Delta table deals them anew with each version, so there a
+    record is told from its equals by counting them, whichever is which.
+    """
+    equals = Window.partitionBy("record", "reason").orderBy("source_file", "line")
+    place = ["source_file", "line"] if numbered else [F.row_number().over(equals).alias("copy")]
+    of_events = {"event_id": "string", "source_updated_at": "timestamp"}  # catalogue and user records have neither
     return refused.select(
-        row_digest("source_file", "line", "record", "reason").alias("record_id"),
+        row_digest(*place, "record", "reason").alias("record_id"),
         "reason",
         "record",
         "source_file",
         F.col("line").alias("sequence"),
+        *[c if c in refused.columns else F.lit(None).cast(t).alias(c) for c, t in of_events.items()],
     )

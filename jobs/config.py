@@ -15,6 +15,7 @@ from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
 from jobs.rule_config import Denied, Rule, check_filters
+from jobs.ts_formats import check_ts_format
 from lime_model.config import ModelConfig, TrainConfig
 from schemas.errors import ConfigError
 
@@ -53,6 +54,7 @@ class EventSource:
         required = {"user_id", "item_id", "event_ts"}
         optional = {"event_id", "event_type", "sequence", "value", "source_updated_at"}
         _check_columns("events.columns", self.columns, required, optional)
+        check_ts_format("events.ts_format", self.ts_format)
 
 
 @dataclass(frozen=True)

@@ -22,11 +22,14 @@ def as_of(intervals: DataFrame, moment: datetime) -> DataFrame:
     )
 
 
-def compare_snapshot(current: DataFrame, snapshot: DataFrame, key: str, complete: bool) -> DataFrame:
+def compare_snapshot(
+    current: DataFrame, snapshot: DataFrame, key: str, complete: bool, held: DataFrame | None = None
+) -> DataFrame:
     """Open intervals beside the snapshot, with `status`: one row a key that either side has.
 
     `snapshot` is unique by `key`; its columns other than the key are the content. What an incomplete snapshot
-    does not mention stays as it is.
+    does not mention stays as it is, and so do the keys of `held` (one column, unique) that it does not mention:
+    the source names them, but nothing usable.
     """
     content = [c for c in snapshot.columns if c != key]
     open_ = current.where(F.col("valid_to").isNull()).select(key, F.struct("*").alias("old"))
@@ -35,17 +38,21 @@ def compare_snapshot(current: DataFrame, snapshot: DataFrame, key: str, complete
     closed = (
         current.where(F.col("valid_to").isNotNull()).select(key).distinct().withColumn("closed", F.lit(True))
     )
+    gone = F.lit(complete)
+    if held is not None:
+        joined = joined.join(held.withColumn("held", F.lit(True)), on=[key], how="left")  # `held` is unique by key
+        gone &= F.col("held").isNull()
     known = joined.join(closed, on=[key], how="left")
     same = row_digest(*[F.col(f"old.{c}").alias(c) for c in content]) == row_digest(
         *[F.col(f"now.{c}").alias(c) for c in content]
     )
     status = (
-        F.when(F.col("now").isNull(), F.lit(GONE if complete else UNCHANGED))
+        F.when(F.col("now").isNull(), F.when(gone, F.lit(GONE)).otherwise(F.lit(UNCHANGED)))
         .when(F.col("old").isNull(), F.lit(NEW))
         .when(same, F.lit(UNCHANGED))
         .otherwise(F.lit(CHANGED))
     )
-    return known.withColumn("status", status)
+    return known.withColumn("status", status).drop("held")
 
 
 def merge_snapshot(current: DataFrame, compared: DataFrame, key: str, at: datetime, run_id: str) -> DataFrame:

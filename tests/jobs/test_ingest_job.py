@@ -63,13 +63,18 @@ def test_users_come_from_events_where_there_is_no_user_source(night: Night, tmp_
 
 
 def test_reading_a_file_again_changes_nothing(night: Night, tmp_path: Path) -> None:
-    write_events(tmp_path, "1.jsonl", {"id": "a"}, {})
-    assert ingest(night).report.dropped == {"record: not a jsonl record": 1}
+    write_events(tmp_path, "1.jsonl", {"id": "a"}, {}, {"id": "x"})
+    write_events(tmp_path, "2.jsonl", {"id": "b"}, {"id": "x", "item": "i2"})  # x: nobody can say which is right
+    conflict = "event_id: conflicting duplicate"
+    record = ingest(night).report
+    assert record.dropped == {"record: not a jsonl record": 1, conflict: 2}
+    # 5 records of events and 2 of items; users come from events and are no record
+    assert (record.rows_in, record.rows_out, record.metrics["items: gone"]) == (7, 4, 0)
     tables = (EVENTS, EVENTS_QUARANTINE, USERS, USER_HISTORY, USER_SEEN)
     before = [table_digest(night.lake.read(table), table) for table in tables]
     assert ingest(night).report.files == ()
-    os.utime(tmp_path / "events" / "1.jsonl", (1, 1))  # another time: it is read again
-    assert ingest(night).report.dropped == {"record: not a jsonl record": 1, "duplicate": 1}
+    os.utime(tmp_path / "events" / "2.jsonl", (1, 1))  # another time: it is read again, and without its rival
+    assert ingest(night).report.dropped == {conflict: 1, "duplicate": 1}
     assert [table_digest(night.lake.read(table), table) for table in tables] == before
 
 

@@ -11,7 +11,8 @@ from pyspark.sql import functions as F
 from jobs.clean import as_events
 from jobs.config import load_config
 from jobs.planted import Plan
-from jobs.sources import list_files, read_records
+from jobs.raw_files import list_files
+from jobs.sources import read_records
 from jobs.synthesize import arg_parser, checked_plan, synthesize
 from schemas.errors import ConfigError, InputError
 
@@ -31,7 +32,7 @@ def test_a_night_reads_the_files_up_to_its_date_and_rejects_nothing(spark: Spark
     every = list_files(spark, "events", source, date(2026, 2, 6))
     early = list_files(spark, "events", source, date(2026, 1, 30))
     assert [file.name.rsplit("/", 1)[-1] for file in early] == [f"2026-01-{day}.parquet" for day in (28, 29, 30)]
-    events = as_events(read_records(spark, source.format, every), source)
+    events = as_events(read_records(spark, "events", source, every), source)
     assert events.where(F.col("reason").isNotNull()).count() == 0
     assert events.select("event_id").distinct().count() == PLAN.events
     # a file holds its own day only, in the order of time
