@@ -87,7 +87,7 @@ def _manifest(night: Night, trained: TrainedModel, versions: dict[str, int]) -> 
 
 
 def _git_commit() -> str:
-    """The commit of the code, `unknown` where it is installed from a wheel or git is absent."""
+    """The commit of the code; `unknown` where it comes from a wheel or a zip (no folder) or git is absent."""
     try:
         found = subprocess.run(
             ["git", "rev-parse", "HEAD"],
@@ -96,7 +96,7 @@ def _git_commit() -> str:
             text=True,
             check=False,
         )
-    except FileNotFoundError:
+    except OSError:
         return "unknown"
     return found.stdout.strip() or "unknown"
 
