@@ -22,10 +22,9 @@ from lime_model.recipe import Recipe
 from lime_model.specify import spec_of, vocabulary_of
 from lime_model.train import TrainedModel, train
 from lime_model.validation import folded_head
-from lime_model.windows import Window, WindowSet, cut_windows, windows_of
+from lime_model.windows import WINDOWS_PER_HISTORY, Window, WindowSet, cut_windows, windows_of
 
 Score = Callable[[slice], Tensor]
-WINDOWS_PER_HISTORY = 4  # like the job: a window is so many history lengths long, the first one is context
 KNN_EVENTS = 10
 
 

@@ -17,11 +17,12 @@ from pyspark.sql import functions as F
 from jobs.intervals import as_of
 from jobs.packages import current_package, read_manifest
 from jobs.stage import Night, StageReport, job_parser, log, run_alone, timestamp
-from jobs.training_windows import WINDOWS_PER_HISTORY, as_windows
+from jobs.training_windows import as_windows
 from lime_model.package import save_package
 from lime_model.recipe import Recipe
 from lime_model.specify import spec_of, vocabulary_of
 from lime_model.train import TrainedModel, fit
+from lime_model.windows import WINDOWS_PER_HISTORY
 from schemas.errors import EmptyTableError
 from schemas.events import EVENTS
 from schemas.items import ITEMS
