@@ -14,7 +14,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
-from lime_model.config import ModelConfig, TrainConfig
+from lime_model.config import ModelConfig, TrainConfig, require
 from schemas.errors import ConfigError
 
 FORMATS = ("csv", "tsv", "jsonl", "parquet", "delta")
@@ -26,13 +26,18 @@ def _one_of(what: str, value: str, choices: tuple[str, ...]) -> None:
         raise ConfigError(f"{what}: expected one of {', '.join(choices)}; found {value!r}")
 
 
+def _at_least(bound: int, where: str, config: object, *names: str) -> None:
+    for name in names:
+        require(getattr(config, name) >= bound, f"{where}.{name}", f"at least {bound}", getattr(config, name))
+
+
 @dataclass(frozen=True)
 class LakeConfig:
     """Where tables, staging files and model packages live."""
 
     root: str  # a path, or catalog.schema
     staging: str = ""  # default: _staging below a path root; a catalog needs one
-    packages: str = ""  # a folder that the driver can read; default: models below a path root
+    packages: str = ""  # a folder of the driver; default: models in a root that is one, other roots need it
 
 
 @dataclass(frozen=True)
@@ -110,6 +115,10 @@ class EmbedConfig:
 
     def __post_init__(self) -> None:
         _one_of("embed.device", self.device, DEVICES)
+        require(self.gpu_amount > 0, "embed.gpu_amount", "above 0", self.gpu_amount)
+        _at_least(1, "embed", self, "partitions", "rows_per_call", "items_per_call")
+        rising = list(self.length_buckets) == sorted({length for length in self.length_buckets if length >= 1})
+        require(rising, "embed.length_buckets", "positive lengths, rising", self.length_buckets)
 
 
 @dataclass(frozen=True)
@@ -125,6 +134,10 @@ class ScoreConfig:
     users_per_block: int = 64
     candidates_per_block: int = 1024
 
+    def __post_init__(self) -> None:
+        _at_least(1, "score", self, "k", "popularity_days", "partitions", "users_per_block", "candidates_per_block")
+        _at_least(0, "score", self, "reserve", "seen_days")
+
 
 @dataclass(frozen=True)
 class PublishConfig:
@@ -132,9 +145,14 @@ class PublishConfig:
 
     min_user_coverage: float = 1.0  # share of valid users with a list
     min_full_lists: float = 0.99  # share of lists with K items
-    max_abs_score: float = 1e4
+    max_abs_score: float = 1e4  # of the model's scores; a popularity list's are counts of events
     min_overlap: float = 0.1  # mean share of a list's items that were served the night before
     max_rows_change: float = 0.5  # relative change in the number of lists
+
+    def __post_init__(self) -> None:
+        for name in ("min_user_coverage", "min_full_lists", "min_overlap"):
+            require(0 <= getattr(self, name) <= 1, f"publish.{name}", "a share in [0, 1]", getattr(self, name))
+        _at_least(0, "publish", self, "max_abs_score", "max_rows_change")
 
 
 @dataclass(frozen=True)
@@ -159,11 +177,6 @@ class Config:
     score: ScoreConfig = field(default_factory=ScoreConfig)
     publish: PublishConfig = field(default_factory=PublishConfig)
     night: NightConfig = field(default_factory=NightConfig)
-
-    @property
-    def packages(self) -> str:
-        """The folder of model packages."""
-        return self.lake.packages or f"{self.lake.root}/models"
 
     @property
     def hash(self) -> str:
@@ -207,13 +220,9 @@ def _build(kind: type, raw: Any, where: str) -> Any:
         raise ConfigError(f"{where or 'file'}: unknown keys {unknown}; known are {sorted(fields)}")
     hints = get_type_hints(kind)
     values = {name: _value(hints[name], value, f"{where}.{name}".lstrip(".")) for name, value in raw.items()}
-    missing = [
-        name
-        for name, f in fields.items()
-        if name not in values
-        and f.default is dataclasses.MISSING
-        and f.default_factory is dataclasses.MISSING
-    ]
+    none = dataclasses.MISSING
+    required = [name for name, f in fields.items() if f.default is none and f.default_factory is none]
+    missing = [name for name in required if name not in values]
     if missing:
         raise ConfigError(f"{where or 'file'}: missing keys {missing}")
     return kind(**values)
