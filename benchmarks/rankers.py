@@ -12,18 +12,19 @@ from torch import Tensor
 
 from benchmarks.harness import say
 from benchmarks.interactions import Event, Interactions
+from jobs.config import EmbedConfig
+from jobs.shapes import frozen_shapes
 from lime_model.config import ModelConfig, TrainConfig
-from lime_model.frozen import CandidatePredictor, FrozenShapes, Histories, LinkPredictor
+from lime_model.frozen import CandidatePredictor, Histories, LinkPredictor
 from lime_model.loss import score_all
 from lime_model.package import in_memory_package
 from lime_model.recipe import Recipe
 from lime_model.specify import spec_of, vocabulary_of
 from lime_model.train import TrainedModel, train
 from lime_model.validation import folded_head
-from lime_model.windows import Window, WindowSet, cut_windows, windows_of
+from lime_model.windows import WINDOWS_PER_HISTORY, Window, WindowSet, cut_windows, windows_of
 
 Score = Callable[[slice], Tensor]
-WINDOWS_PER_HISTORY = 4  # like the job: a window is so many history lengths long, the first one is context
 KNN_EVENTS = 10
 
 
@@ -78,7 +79,7 @@ def lime_xor(data: Interactions, model: ModelConfig, config: TrainConfig) -> Lim
     recipe = Recipe(model, config, vocabulary_of(source, model.buckets), spec)
     trained = train(recipe, source, None, lambda line: say(f"  seed {config.seed}: {line}"))
     package = in_memory_package(trained.model, recipe.vocabulary, recipe.spec, {})
-    shapes, cpu = FrozenShapes(), torch.device("cpu")
+    shapes, cpu = frozen_shapes(EmbedConfig()), torch.device("cpu")
     weights = CandidatePredictor(package, shapes, cpu).predict(data.items, [data.features[item] for item in data.items])
     links = LinkPredictor(package, shapes, cpu).predict(
         as_histories(data, [events[:-1] for events in data.tested().values()])

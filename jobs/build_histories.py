@@ -41,7 +41,6 @@ def run(night: Night) -> StageReport:
     _replace(night, USER_SEEN, seen, touched, {})
     written = _replace(night, USER_HISTORY, history, touched, watermark)
     rows_in = written if touched is None else touched.count()
-    lake.clear_staging(night.run_id)
     return StageReport(rows_in=rows_in, rows_out=written)
 
 

@@ -11,12 +11,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
-from types import UnionType
-from typing import Any, get_args, get_origin, get_type_hints
 
 from jobs.rule_config import Denied, Rule, check_filters
 from jobs.ts_formats import check_ts_format
-from lime_model.config import ModelConfig, TrainConfig
+from jobs.typed_toml import build
+from lime_model.config import ModelConfig, TrainConfig, require
 from schemas.errors import ConfigError
 
 FORMATS = ("csv", "tsv", "jsonl", "parquet", "delta")
@@ -28,13 +27,18 @@ def _one_of(what: str, value: str, choices: tuple[str, ...]) -> None:
         raise ConfigError(f"{what}: expected one of {', '.join(choices)}; found {value!r}")
 
 
+def _at_least(bound: int, where: str, config: object, *names: str) -> None:
+    for name in names:
+        require(getattr(config, name) >= bound, f"{where}.{name}", f"at least {bound}", getattr(config, name))
+
+
 @dataclass(frozen=True)
 class LakeConfig:
     """Where tables, staging files and model packages live."""
 
     root: str  # a path, or catalog.schema
     staging: str = ""  # default: _staging below a path root; a catalog needs one
-    packages: str = ""  # a folder that the driver can read; default: models below a path root
+    packages: str = ""  # a folder of the driver; default: models in a root that is one, other roots need it
 
 
 @dataclass(frozen=True)
@@ -115,6 +119,10 @@ class EmbedConfig:
 
     def __post_init__(self) -> None:
         _one_of("embed.device", self.device, DEVICES)
+        require(self.gpu_amount > 0, "embed.gpu_amount", "above 0", self.gpu_amount)
+        _at_least(1, "embed", self, "partitions", "rows_per_call", "items_per_call")
+        rising = list(self.length_buckets) == sorted({length for length in self.length_buckets if length >= 1})
+        require(rising, "embed.length_buckets", "positive lengths, rising", self.length_buckets)
 
 
 @dataclass(frozen=True)
@@ -135,6 +143,8 @@ class ScoreConfig:
 
     def __post_init__(self) -> None:
         _one_of("score.device", self.device, DEVICES)
+        _at_least(1, "score", self, "k", "popularity_days", "partitions", "max_rule_classes")
+        _at_least(0, "score", self, "reserve", "seen_days")
 
 
 @dataclass(frozen=True)
@@ -143,9 +153,14 @@ class PublishConfig:
 
     min_user_coverage: float = 1.0  # share of valid users with a list
     min_full_lists: float = 0.99  # share of lists with K items
-    max_abs_score: float = 1e4
+    max_abs_score: float = 1e4  # of the model's scores; a popularity list's are counts of events
     min_overlap: float = 0.1  # mean share of a list's items that were served the night before
     max_rows_change: float = 0.5  # relative change in the number of lists
+
+    def __post_init__(self) -> None:
+        for name in ("min_user_coverage", "min_full_lists", "min_overlap"):
+            require(0 <= getattr(self, name) <= 1, f"publish.{name}", "a share in [0, 1]", getattr(self, name))
+        _at_least(0, "publish", self, "max_abs_score", "max_rows_change")
 
 
 @dataclass(frozen=True)
@@ -177,11 +192,6 @@ class Config:
         check_filters(self.score.rules, self.score.denied, kinds, self.users.attributes if self.users else {})
 
     @property
-    def packages(self) -> str:
-        """The folder of model packages."""
-        return self.lake.packages or f"{self.lake.root}/models"
-
-    @property
     def hash(self) -> str:
         """Digest of everything that can change a row: all but where the lake is."""
         described = {k: v for k, v in dataclasses.asdict(self).items() if k not in ("lake", "night")}
@@ -198,7 +208,7 @@ def load_config(path: str) -> Config:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"config {path}: not TOML: {error}") from error
     try:
-        config: Config = _build(Config, raw, "")
+        config: Config = build(Config, raw, "")
     except ConfigError as error:
         raise ConfigError(f"config {path}: {error}") from error
     return config
@@ -211,45 +221,3 @@ def _check_columns(where: str, columns: Mapping[str, str], required: set[str], o
             f"{where}: expected {sorted(required)} and maybe {sorted(optional)}; "
             f"missing {sorted(missing)}, unknown {sorted(unknown)}"
         )
-
-
-def _build(kind: type, raw: Any, where: str) -> Any:
-    """A dataclass from a TOML table, recursively."""
-    if not isinstance(raw, dict):
-        raise ConfigError(f"{where or 'file'}: expected a table, found {raw!r}")
-    fields = {f.name: f for f in dataclasses.fields(kind)}
-    unknown = sorted(raw.keys() - fields.keys())
-    if unknown:
-        raise ConfigError(f"{where or 'file'}: unknown keys {unknown}; known are {sorted(fields)}")
-    hints = get_type_hints(kind)
-    values = {name: _value(hints[name], value, f"{where}.{name}".lstrip(".")) for name, value in raw.items()}
-    missing = [
-        name
-        for name, f in fields.items()
-        if name not in values
-        and f.default is dataclasses.MISSING
-        and f.default_factory is dataclasses.MISSING
-    ]
-    if missing:
-        raise ConfigError(f"{where or 'file'}: missing keys {missing}")
-    return kind(**values)
-
-
-def _value(hint: Any, raw: Any, where: str) -> Any:
-    """One value of the hinted type; TOML's own types are taken strictly, an integer for a float aside."""
-    if isinstance(hint, UnionType):  # only ever `X | None`, and TOML has no null
-        hint = get_args(hint)[0]
-    if hint in (ModelConfig, TrainConfig):
-        return hint.from_json(raw)
-    if dataclasses.is_dataclass(hint):
-        return _build(hint, raw, where)  # type: ignore[arg-type]
-    origin, args = get_origin(hint), get_args(hint)
-    if origin is tuple and isinstance(raw, list):
-        return tuple(_value(args[0], value, f"{where}[{i}]") for i, value in enumerate(raw))
-    if origin is Mapping and isinstance(raw, dict):
-        return {key: _value(args[1], value, f"{where}.{key}") for key, value in raw.items()}
-    if hint is float and isinstance(raw, int) and not isinstance(raw, bool):
-        return float(raw)
-    if origin is None and isinstance(raw, hint) and isinstance(raw, bool) == (hint is bool):
-        return raw
-    raise ConfigError(f"{where}: expected {getattr(hint, '__name__', hint)}, found {raw!r}")

@@ -54,8 +54,8 @@ def run(night: Night) -> StageReport:
         rows = fresh.withColumns({"model_digest": F.lit(model), "run_id": F.lit(night.run_id)})
         replaced = replace_users(links.where(where), touched, LINK_EMBEDDINGS.check(rows))
         lake.overwrite(LINK_EMBEDDINGS, replaced, night.stamp(STAGE, model_digest=model), where)
-    lake.clear_staging(night.run_id)
-    return StageReport(rows_in=written, rows_out=written, model_digest=model)
+    users = history.count()
+    return StageReport(users, written, {"unchanged": users - written}, model_digest=model)
 
 
 def embed(night: Night, histories: DataFrame, shipped: str) -> DataFrame:

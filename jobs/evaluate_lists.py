@@ -24,6 +24,7 @@ from jobs.popularity import popular_items
 from jobs.stage import Night, StageReport, job_parser, run_alone, timestamp
 from schemas.events import EVENTS
 from schemas.items import ITEMS
+from schemas.recommendations import MODEL, POPULARITY
 from schemas.serving_recommendations import SERVING_RECOMMENDATIONS
 
 STAGE = "evaluate_lists"
@@ -31,7 +32,7 @@ CUT = 10
 USERS_PER_NIGHT = 10_000
 POPULAR_ITEMS = 2_000
 COMMITS_BACK = (20, 1000)  # how far publications and rollbacks are searched for one of an earlier night
-MODEL, POPULARITY, DIFFERENCE = "model", "popularity", "difference"
+DIFFERENCE = "difference"
 MEASURES = ("ndcg", "hit")
 
 DISCOUNTS = [1 / math.log2(rank + 1) for rank in range(1, CUT + 1)]

@@ -4,19 +4,23 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from jobs.config import PublishConfig
+from schemas.recommendations import MODEL
 
 
 def gate_figures(
     lists: DataFrame, users: DataFrame, available: DataFrame, served: DataFrame, k: int
 ) -> dict[str, float]:
     """One number a gate. `users` are those valid tonight, `available` the items that may be shown: unique by id."""
-    here = lists.select("user_id", "items").withColumn("listed", F.lit(True))
+    here = lists.select("user_id", "items", "source").withColumn("listed", F.lit(True))
     valid = users.select("user_id").withColumn("valid", F.lit(True))
     before = served.select("user_id", F.col("items.item_id").alias("before"))
     both = here.join(valid, on=["user_id"], how="full_outer").join(before, on=["user_id"], how="left")
     now = F.col("items.item_id")
     overlap = F.size(F.array_intersect(now, "before")) / F.greatest(F.size(now), F.lit(1))
     scores = F.transform("items", lambda item: F.abs(item["score"].cast("double")))
+    # Spark orders NaN above every number, so a score that is not finite is the maximum.
+    highest = F.coalesce(F.array_max(scores), F.lit(0.0))
+    infinite = F.isnan(highest) | (highest == float("inf"))
     row = both.agg(
         F.count("listed").alias("lists"),
         F.count("valid").alias("users"),
@@ -24,8 +28,9 @@ def gate_figures(
         F.count_if(F.col("listed") & F.col("valid").isNull()).alias("lists_of_unknown_users"),
         F.count_if(F.size("items") == k).alias("full_lists"),
         F.count_if(F.size(F.array_distinct(now)) < F.size(now)).alias("lists_with_repeats"),
-        # Spark orders NaN above every number, so a bad score is the maximum.
-        F.coalesce(F.max(F.array_max(scores)), F.lit(0.0)).alias("max_abs_score"),
+        F.count_if(infinite).alias("lists_without_finite_scores"),
+        # a popularity list's scores are counts of events: as large as the platform is
+        F.coalesce(F.max(F.when(F.col("source") == MODEL, highest)), F.lit(0.0)).alias("max_abs_score"),
         F.avg(F.when(F.col("before").isNotNull() & F.col("listed"), overlap)).alias("overlap"),
         F.count("before").alias("served_before"),
     ).first()
@@ -61,8 +66,10 @@ def refused_gates(figures: dict[str, float], gates: PublishConfig) -> list[str]:
     full = figures["full_lists"] / lists if lists else 0.0
     gate("full lists", full >= gates.min_full_lists, f"at least {gates.min_full_lists:g}", full)
     gate("lists with repeats", figures["lists_with_repeats"] == 0, "0", figures["lists_with_repeats"])
+    infinite = figures["lists_without_finite_scores"]
+    gate("lists with a score that is not finite", infinite == 0, "0", infinite)
     score = figures["max_abs_score"]
-    gate("absolute score", score <= gates.max_abs_score, f"finite, at most {gates.max_abs_score:g}", score)
+    gate("absolute score of the model", score <= gates.max_abs_score, f"at most {gates.max_abs_score:g}", score)
     wrong = figures["unavailable_items"]
     gate("unavailable or unknown items", wrong == 0, "0", wrong)
     before = figures["served_lists"]

@@ -1,55 +1,21 @@
-"""Where tables live and the only code that reads, writes or time-travels Delta.
+"""Where tables live and the only code that reads, writes or time-travels them.
 
-Every commit says of itself, in its user metadata, which run and stage made it for which night and from
-what; nothing else in the lake repeats that. Its transaction id is the run and the stage, so a stage that a
-resumed run repeats lands once; every submit and every rollback is a new run and so has an id of its own.
+What a commit says of itself is in `jobs/commits.py`. Its transaction id is the run and the stage, so a stage that
+a resumed run repeats lands once; every submit and every rollback is a new run and so has an id of its own.
 """
 
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from datetime import date
 from pathlib import Path
 
 from delta.tables import DeltaTable
 from pyspark.sql import DataFrame, SparkSession
 
+from jobs.commits import Commit, Stamp, other_writers_refused, stamp_of, transaction_id
 from schemas.contract import TableContract
 from schemas.errors import ConfigError, EmptyTableError, RetryableError
 
-
-@dataclass(frozen=True)
-class Stamp:
-    """What a commit says of itself: run, stage, night, and the stage's own watermark (`inputs`)."""
-
-    run_id: str
-    stage: str
-    logical_date: date
-    inputs: Mapping[str, object] = field(default_factory=dict)
-
-    def to_json(self) -> str:
-        """The form kept as Delta user metadata."""
-        described = {
-            "run_id": self.run_id,
-            "stage": self.stage,
-            "logical_date": self.logical_date.isoformat(),
-        }
-        return json.dumps({**described, "inputs": dict(self.inputs)}, sort_keys=True)
-
-
-@dataclass(frozen=True)
-class Commit:
-    """One commit of a table: its version and the stamp it carries (empty where something else wrote it)."""
-
-    version: int
-    stamp: Mapping[str, object]
-
-    @property
-    def inputs(self) -> Mapping[str, object]:
-        """The watermark that the stage left with the commit."""
-        inputs = self.stamp.get("inputs", {})
-        return inputs if isinstance(inputs, Mapping) else {}
+__all__ = ["Commit", "Lake", "Stamp"]
 
 
 class Lake:
@@ -61,8 +27,8 @@ class Lake:
     def __init__(self, spark: SparkSession, root: str, staging: str = "") -> None:
         self.spark = spark
         self.by_path = "." not in root or "/" in root
-        local = self.by_path and "://" not in root
-        self.root = str(Path(root).absolute()) if local else root.rstrip("/")
+        self.is_folder = self.by_path and "://" not in root  # of the driver's machine
+        self.root = str(Path(root).absolute()) if self.is_folder else root.rstrip("/")
         if not staging and not self.by_path:
             raise ConfigError(f"lake.staging: expected a path beside the catalog {root}, found none")
         self.staging = staging or f"{self.root}/_staging"
@@ -85,7 +51,7 @@ class Lake:
             return []
         commits = self.spark.sql(f"DESCRIBE HISTORY {self.name(contract)} LIMIT {limit}")
         rows = commits.select("version", "userMetadata").collect()
-        return [Commit(row["version"], _stamp(row["userMetadata"])) for row in rows]
+        return [Commit(row["version"], stamp_of(row["userMetadata"])) for row in rows]
 
     def last_commit(self, contract: TableContract, stage: str = "") -> Commit | None:
         """The newest commit (of a stage, if one is named), or None where there is none among the newest."""
@@ -139,12 +105,12 @@ class Lake:
         rows = contract.check(df)
         on = " AND ".join(f"t.{k} = s.{k}" for k in contract.key)
         settings = {
-            "spark.databricks.delta.write.txnAppId": _transaction_id(stamp),
+            "spark.databricks.delta.write.txnAppId": transaction_id(stamp),
             "spark.databricks.delta.write.txnVersion": "1",
-            "spark.databricks.delta.commitInfo.userMetadata": stamp.to_json(),
+            "spark.databricks.delta.commitInfo.userMetadata": stamp.to_json(self.reads),
         }
         merge = f"MERGE INTO {self.name(contract)} t USING {{rows}} s ON {on} WHEN MATCHED THEN UPDATE SET *"
-        with self._session_settings(settings):
+        with self._session_settings(settings), other_writers_refused(contract):
             self.spark.sql(merge, rows=rows)
         return self._written(contract, stamp)
 
@@ -166,14 +132,15 @@ class Lake:
         self, contract: TableContract, df: DataFrame, stamp: Stamp, options: Mapping[str, str], mode: str
     ) -> int:
         rows = contract.check(df)
-        self._create(contract)
         writer = rows.write.format("delta").mode(mode).options(**options)
-        writer = writer.option("txnAppId", _transaction_id(stamp)).option("txnVersion", 1)
-        writer = writer.option("userMetadata", stamp.to_json())
-        if self.by_path:
-            writer.save(f"{self.root}/{contract.name}")
-        else:
-            writer.saveAsTable(self.name(contract))
+        writer = writer.option("txnAppId", transaction_id(stamp)).option("txnVersion", 1)
+        writer = writer.option("userMetadata", stamp.to_json(self.reads))
+        with other_writers_refused(contract):
+            self._create(contract)
+            if self.by_path:
+                writer.save(f"{self.root}/{contract.name}")
+            else:
+                writer.saveAsTable(self.name(contract))
         return self._written(contract, stamp)
 
     def _create(self, contract: TableContract) -> None:
@@ -216,16 +183,3 @@ class Lake:
         finally:
             for key in settings:
                 self.spark.conf.unset(key)
-
-
-def _transaction_id(stamp: Stamp) -> str:
-    """Run and stage: a write that a resumed run repeats is the same transaction."""
-    return f"{stamp.run_id}/{stamp.stage}"
-
-
-def _stamp(user_metadata: str | None) -> Mapping[str, object]:
-    """A commit's stamp; empty for commits that another tool made."""
-    if not user_metadata or not user_metadata.startswith("{"):
-        return {}
-    stamp = json.loads(user_metadata)
-    return stamp if isinstance(stamp, dict) else {}

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from jobs.evaluate_lists import MODEL
+from schemas.recommendations import MODEL
 
 SAMPLED_LISTS = 20_000
 BINS = 24

@@ -2,11 +2,13 @@
 
 `--date next` (the default) is the night after the one served; on an empty lake it is the configuration's first.
 Before its first stage the night writes its plan to `runs`, after its last the rows of all stages: one commit each.
-Every stage writes only what changed, so a night that was interrupted is simply started again.
+Every stage writes only what changed, so a night that was interrupted is simply started again. One that was killed
+between its publication and its rows in `runs` is recorded first, by whichever night comes next.
 """
 
 import argparse
 import logging
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 
 from jobs import (
@@ -23,8 +25,9 @@ from jobs.config import NightConfig
 from jobs.lake import Lake
 from jobs.packages import current_package
 from jobs.progress import Progress
-from jobs.publish import served_commit, served_date
+from jobs.publish import is_published, served_commit, served_date
 from jobs.report import default_path, sample_lists, write_report
+from jobs.report_data import is_recorded
 from jobs.stage import (
     Job,
     Night,
@@ -33,6 +36,7 @@ from jobs.stage import (
     job_parser,
     open_night,
     record_stages,
+    require_ended,
     run_stage,
     summary,
 )
@@ -47,12 +51,13 @@ def main(argv: list[str] | None = None) -> int:
     """`lime nightly`."""
     args = arg_parser().parse_args(argv)
     night = open_night(args, date.max)
+    record_lost_publication(night)
     logical_date, why_not = choose_date(night.lake, night.config.night, args.date)
     if logical_date is None:
         return _nothing_to_do(why_not, args.nothing_to_do_code)
     night = night.of(logical_date)
     files = ingest_events.new_files(night)
-    if _is_published(night) and not files.all and not args.retrain:
+    if is_published(night) and not files.all and not args.retrain:
         return _nothing_to_do(f"{logical_date} is published from the same inputs", args.nothing_to_do_code)
     report = args.report or default_path(night, "--report")
     log.info("night of %s: events before %s UTC, run %s", logical_date, night.cutoff.date(), night.run_id)
@@ -115,10 +120,11 @@ def choose_date(lake: Lake, config: NightConfig, asked: str) -> tuple[date | Non
     served = served_date(commit) if commit else None
     if asked != "next":
         wanted = date.fromisoformat(asked)
+        require_ended(wanted)
         if served and wanted < served:
-            raise InputError(
-                f"--date {wanted}: expected {served} (served) or later; use backfill for past nights"
-            )
+            raise InputError(f"--date {wanted}: expected {served} (served) or later; past nights are not made again")
+        if config.last_date and wanted > config.last_date:
+            raise InputError(f"--date {wanted}: expected {config.last_date} (night.last_date) or earlier")
         return wanted, ""
     yesterday = datetime.now(UTC).date() - timedelta(days=1)
     following = served + timedelta(days=1) if served else config.first_date or yesterday
@@ -129,12 +135,26 @@ def choose_date(lake: Lake, config: NightConfig, asked: str) -> tuple[date | Non
     return following, ""
 
 
-def _is_published(night: Night) -> bool:
-    """Whether this date is served, made under this configuration."""
+def record_lost_publication(night: Night) -> None:
+    """Complete `runs` and the report where the newest publication's run was killed before it did.
+
+    The commit holds the gates' figures, and the lists before it can still be judged; what the other stages counted
+    is lost. The run's raw files stay unrecorded, so they are read again, which changes nothing.
+    """
     commit = served_commit(night.lake)
-    if commit is None or served_date(commit) != night.logical_date:
-        return False
-    return commit.inputs.get("config_hash") == night.config.hash
+    when = served_date(commit) if commit else None
+    if commit is None or when is None:
+        return
+    lost = replace(night, logical_date=when, run_id=str(commit.stamp["run_id"]))
+    if is_recorded(lost, publish.STAGE):
+        return
+    log.info("the night of %s was published by run %s, which did not record it: recorded now", when, lost.run_id)
+    records = [run_stage(lost, evaluate_lists.STAGE, evaluate_lists.run), publish.as_record(commit)]
+    record_stages(lost, records, "stages")
+    if lost.lake.is_folder:
+        log.info("report: %s", write_report(lost, records, default_path(lost, "--report")))
+    else:
+        log.info("its report: lime report --date %s --into FILE", when)
 
 
 def _nothing_to_do(why: str, code: int) -> int:

@@ -5,6 +5,7 @@ arrives; no executor ever opens a path of the driver's host.
 """
 
 import json
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
@@ -19,7 +20,7 @@ from lime_model.loaded import ModelPackage
 from lime_model.package import load_package, zip_package
 from schemas.errors import ConfigError, EmptyTableError, ModelArtifactError
 
-_SHIPPED: set[str] = set()  # Spark takes a file of one name once; the name holds the digest
+SHIPPED = ".lime.zip"  # what follows the digest in a shipped package's name
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -33,14 +34,10 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return manifest
 
 
-def package_folders(packages: str) -> list[Path]:
+def package_folders(root: Path) -> list[Path]:
     """Every package of a folder; hidden folders are work in progress."""
-    root = Path(packages)
-    return (
-        sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
-        if root.is_dir()
-        else []
-    )
+    inside: Iterable[Path] = root.iterdir() if root.is_dir() else ()
+    return sorted(p for p in inside if p.is_dir() and not p.name.startswith("."))
 
 
 def current_package(night: Night) -> Path | None:
@@ -50,7 +47,7 @@ def current_package(night: Night) -> Path | None:
     than the night may see is never chosen for it.
     """
     fit = []
-    for folder in package_folders(night.config.packages):
+    for folder in package_folders(night.packages):
         manifest = read_manifest(folder)
         trained_until = datetime.fromisoformat(str(manifest["trained_until"])).astimezone(UTC)
         if trained_until <= night.cutoff:
@@ -63,7 +60,7 @@ def require_package(night: Night) -> Path:
     folder = current_package(night)
     if folder is None:
         raise EmptyTableError(
-            f"packages {night.config.packages}: expected a model trained on events before {night.cutoff:%Y-%m-%d}, "
+            f"packages {night.packages}: expected a model trained on events before {night.cutoff:%Y-%m-%d}, "
             "found none; run `lime train-model`"
         )
     return folder
@@ -71,17 +68,24 @@ def require_package(night: Night) -> Path:
 
 def ship_package(spark: SparkSession, folder: Path) -> str:
     """Give the package to Spark as one file; returns the name to open it by in a task."""
-    name = f"{folder.name}.lime.zip"
-    if name not in _SHIPPED:
-        spark.sparkContext.addFile(str(zip_package(folder, Path(mkdtemp(prefix="lime-package-")) / name)))
-        _SHIPPED.add(name)
+    name, context = f"{folder.name}{SHIPPED}", spark.sparkContext
+    if not any(added.endswith(f"/{name}") for added in context.listFiles):  # a name is taken once
+        # Executors that start later fetch it from where it lies: a folder that Spark removes when the session ends.
+        kept = Path(mkdtemp(prefix="lime-package-", dir=SparkFiles.getRootDirectory()))
+        context.addFile(str(zip_package(folder, kept / name)))
     return name
 
 
 @lru_cache(maxsize=2)
 def shipped_package(name: str) -> ModelPackage:
-    """Open a shipped package in a task: digest checked, loaded once per Python worker."""
-    return load_package(Path(SparkFiles.get(name)))
+    """Open a shipped package in a task, loaded once per Python worker.
+
+    Raises ModelArtifactError where it is whole but not the one that its name, and so the driver, speaks of.
+    """
+    package = load_package(Path(SparkFiles.get(name)))
+    if package.digest != name.removesuffix(SHIPPED):
+        raise ModelArtifactError(f"package {name}: expected the digest in its name, found {package.digest}")
+    return package
 
 
 def require_history_length(night: Night, package: ModelPackage) -> None:

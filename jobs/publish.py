@@ -2,25 +2,29 @@
 
 Gates look at what would be served; one that refuses leaves the last night served and ends the job with exit
 code 3. A night whose lists are those already served publishes all the same, by a commit without rows: what is
-served for which date is read from the table's history and nowhere else.
+served for which date, and from which inputs, is read from the table's history and nowhere else.
 """
 
-from datetime import date
+from collections.abc import Mapping
+from datetime import UTC, date, datetime
 
 from pyspark.sql import functions as F
 
 from jobs.gates import gate_figures, refused_gates
 from jobs.intervals import as_of
 from jobs.lake import Commit, Lake
-from jobs.stage import Night, StageReport, job_parser, run_alone
+from jobs.packages import current_package
+from jobs.stage import Night, StageRecord, StageReport, job_parser, run_alone
 from schemas.digest import table_digest
 from schemas.errors import GateError
+from schemas.events import EVENTS
 from schemas.items import ITEMS
 from schemas.recommendations import RECOMMENDATIONS
 from schemas.serving_recommendations import SERVING_RECOMMENDATIONS
 from schemas.users import USERS
 
 STAGE = "publish"
+INPUTS = (EVENTS, ITEMS, USERS)  # of the tables that a night reads, those that are not made by it
 
 
 def run(night: Night) -> StageReport:
@@ -43,20 +47,48 @@ def run(night: Night) -> StageReport:
         raise GateError(f"publish refused: {when} is served, {night.logical_date} is older", figures)
     rows = lists.select(*SERVING_RECOMMENDATIONS.columns[:-1], F.lit(night.run_id).alias("run_id"))
     model = str(made.inputs.get("model_digest")) if made else ""
+    versions = {table.name: made.reads.get(table.name) if made else None for table in INPUTS}
+    changed = table_digest(rows, SERVING_RECOMMENDATIONS) != table_digest(served, SERVING_RECOMMENDATIONS)
+    metrics = {**figures, "changed": float(changed)}
     stamp = night.stamp(
         STAGE,
+        **versions,
         model_digest=model,
-        version_before=last.version if last else None,
         config_hash=night.config.hash,
+        version_before=last.version if last else None,
+        figures=metrics,
     )
-    changed = table_digest(rows, SERVING_RECOMMENDATIONS) != table_digest(served, SERVING_RECOMMENDATIONS)
     if changed:
         lake.overwrite(SERVING_RECOMMENDATIONS, rows, stamp)
     else:
         lake.append(SERVING_RECOMMENDATIONS, rows.limit(0), stamp)
-    written = int(figures["lists"]) if changed else 0
-    metrics = {**figures, "changed": float(changed)}
-    return StageReport(int(figures["lists"]), written, metrics=metrics, model_digest=model)
+    return _report(metrics, model)
+
+
+def _report(metrics: Mapping[str, float], model: str) -> StageReport:
+    written = int(metrics["lists"]) if metrics["changed"] else 0
+    return StageReport(int(metrics["lists"]), written, metrics=metrics, model_digest=model)
+
+
+def is_published(night: Night) -> bool:
+    """Whether the date is served, made from the present tables and package under this configuration."""
+    commit = served_commit(night.lake)
+    if commit is None or served_date(commit) != night.logical_date:
+        return False
+    package = current_package(night)
+    heads = {table.name: night.lake.last_commit(table) for table in INPUTS}
+    now: dict[str, object] = {name: head.version if head else None for name, head in heads.items()}
+    now |= {"model_digest": package.name if package else None, "config_hash": night.config.hash}
+    return all(commit.inputs.get(name) == value for name, value in now.items())
+
+
+def as_record(commit: Commit) -> StageRecord:
+    """A publication as the row of `runs` that its run did not come to write; how long it took is not known."""
+    found = commit.inputs.get("figures")
+    metrics = {name: float(value) for name, value in found.items()} if isinstance(found, Mapping) else {}
+    report = _report({"lists": 0.0, "changed": 1.0, **metrics}, str(commit.inputs.get("model_digest")))
+    writes = {SERVING_RECOMMENDATIONS.name: commit.version}
+    return StageRecord(STAGE, report, commit.reads, writes, datetime.now(UTC), 0.0)
 
 
 def served_commit(lake: Lake) -> Commit | None:

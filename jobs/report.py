@@ -25,13 +25,14 @@ from jobs.accuracy import (
     pooled,
     running,
 )
-from jobs.evaluate_lists import POPULARITY, publications, served_before, served_until
 from jobs.evaluate_lists import STAGE as EVALUATE
+from jobs.evaluate_lists import publications, served_before, served_until
 from jobs.lake import Commit
 from jobs.report_data import PUBLISH
 from jobs.samples import SampleList, sample_lists, samples_of
 from jobs.stage import Night, StageRecord, job_parser, open_night
 from schemas.errors import EXIT_OK, ConfigError
+from schemas.recommendations import POPULARITY
 from schemas.serving_recommendations import SERVING_RECOMMENDATIONS
 
 __all__ = ["SampleList", "main", "sample_lists", "write_report"]
@@ -224,7 +225,7 @@ def _lists(night: Night, served: Commit, earlier: Commit | None) -> Lists:
 
 def default_path(night: Night, option: str) -> str:
     """`reports/` in a lake that is a folder of this machine; else there is no place to guess: `option` names one."""
-    if not night.lake.by_path or "://" in night.lake.root:
+    if not night.lake.is_folder:
         raise ConfigError(f"{option}: expected a file, found none, and the lake {night.lake.root} is no local folder")
     return f"{night.lake.root}/reports/{night.logical_date}.html"
 

@@ -48,6 +48,14 @@ def evaluations(lake: Lake, until: date) -> list[Evaluation]:
     return [Evaluation(row["logical_date"], row["metrics"]) for row in sorted(found, key=lambda r: r["started_at"])]
 
 
+def is_recorded(night: Night, stage: str) -> bool:
+    """Whether `runs` holds this run's row of a stage."""
+    if not night.lake.exists(RUNS):
+        return False
+    rows = night.lake.read(RUNS).where((F.col("run_id") == F.lit(night.run_id)) & (F.col("stage") == F.lit(stage)))
+    return not rows.isEmpty()
+
+
 def newest_run(lake: Lake, logical_date: date) -> tuple[str, list[StageRecord]]:
     """The newest run of a date that reached publication, else the newest. Collects the rows of one date.
 

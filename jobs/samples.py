@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from jobs.evaluate_lists import MODEL, publications, served_until
+from jobs.evaluate_lists import publications, served_until
 from jobs.stage import Night, timestamp
 from schemas.items import ITEMS
+from schemas.recommendations import MODEL
 from schemas.serving_recommendations import SERVING_RECOMMENDATIONS
 from schemas.user_history import USER_HISTORY
 

@@ -2,24 +2,20 @@
 
 import argparse
 import logging
-import re
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 from uuid import uuid4
 
-from py4j.protocol import Py4JJavaError
-from pyspark.errors import PythonException
 from pyspark.sql import Column
 from pyspark.sql import functions as F
 
 from jobs.config import Config, load_config
 from jobs.lake import Lake, Stamp
 from jobs.session import spark_session
-from schemas import errors
-from schemas.errors import EXIT_OK, LimeError
+from schemas.errors import EXIT_OK, ConfigError, InputError
 from schemas.runs import RUNS
 
 log = logging.getLogger("lime")
@@ -38,6 +34,11 @@ class Night:
     def cutoff(self) -> datetime:
         """The first instant that the night must not see: the day after the logical date, 00:00 UTC."""
         return datetime.combine(self.logical_date + timedelta(days=1), datetime.min.time(), UTC)
+
+    @property
+    def packages(self) -> Path:
+        """The folder of model packages."""
+        return packages_folder(self.lake, self.config)
 
     def of(self, logical_date: date) -> "Night":
         """The same lake and configuration on another date, as a run of its own."""
@@ -96,12 +97,24 @@ def timestamp(moment: datetime) -> Column:
     return F.lit(moment.astimezone(UTC).isoformat()).cast("timestamp")
 
 
+def packages_folder(lake: Lake, config: Config) -> Path:
+    """Where model packages lie; raises ConfigError where neither the configuration nor the lake is a folder."""
+    if config.lake.packages:
+        return Path(config.lake.packages)
+    if not lake.is_folder:
+        raise ConfigError(f"lake.packages: expected a folder of the driver beside the lake {lake.root}, found none")
+    return Path(lake.root) / "models"
+
+
 def run_stage(night: Night, stage: str, job: Job) -> StageRecord:
-    """Run one job, noting the table versions it read and wrote."""
+    """Run one job, noting the table versions it read and wrote; what it staged goes, whether or not it failed."""
     night.lake.reads.clear()
     night.lake.writes.clear()
     started_at, start = datetime.now(UTC), time.monotonic()
-    report = job(night)
+    try:
+        report = job(night)
+    finally:
+        night.lake.clear_staging(night.run_id)
     seconds = time.monotonic() - start
     reads, writes = dict(night.lake.reads), dict(night.lake.writes)
     return StageRecord(stage, report, reads, writes, started_at, seconds)
@@ -134,6 +147,13 @@ def _runs_row(night: Night, record: StageRecord) -> tuple[object, ...]:
         night.config.hash,
         report.model_digest,
     )
+
+
+def require_ended(logical_date: date) -> None:
+    """Raise InputError for a date whose events are not all there yet: once it is served, no real night follows."""
+    yesterday = datetime.now(UTC).date() - timedelta(days=1)
+    if logical_date > yesterday:
+        raise InputError(f"--date {logical_date}: expected {yesterday} (the last day that has ended) or earlier")
 
 
 def night_or_next(value: str) -> str:
@@ -174,15 +194,17 @@ def job_parser(
 
 
 def open_night(args: argparse.Namespace, logical_date: date, run_id: str = "") -> Night:
-    """Start the session and name the run."""
+    """Start the session and name the run; raises ConfigError before any work where a place is missing."""
     config = load_config(args.config)
     spark = spark_session("lime", args.spark_conf)
     lake = Lake(spark, args.lake or config.lake.root, config.lake.staging)
+    packages_folder(lake, config)
     return Night(lake, config, logical_date, run_id or new_run_id(logical_date))
 
 
 def run_alone(args: argparse.Namespace, stage: str, job: Job) -> int:
     """A job as a command of its own: run it, record it, say what it did."""
+    require_ended(args.date)
     night = open_night(args, args.date)
     record = run_stage(night, stage, job)
     record_stages(night, [record], stage)
@@ -199,30 +221,3 @@ def summary(record: StageRecord) -> str:
         + (f", dropped {dropped}" if dropped else "")
         + f", {record.seconds:.1f} s"
     )
-
-
-def _raised_in_task(text: str) -> LimeError | None:
-    """The product's own error inside what Spark says of a failed task."""
-    found = re.search(r"schemas\.errors\.(\w+): (.*)", text)
-    kind = getattr(errors, found.group(1), None) if found else None
-    return kind(found.group(2)) if found and kind else None
-
-
-def exit_code(command: Callable[[], int]) -> int:
-    """Run a command; an error raised on purpose becomes one line on stderr and its own exit code."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
-    logging.getLogger("py4j").setLevel(logging.WARNING)
-    try:
-        return command()
-    except LimeError as raised:
-        return _say(raised)
-    except (PythonException, Py4JJavaError) as failure:
-        error = _raised_in_task(str(failure))
-        if error is None:
-            raise
-        return _say(error)
-
-
-def _say(error: LimeError) -> int:
-    sys.stderr.write(f"lime: {error}\n")
-    return error.exit_code

@@ -6,6 +6,7 @@ worse than popularity, or than the current package by the configured margin, is 
 
 import argparse
 import hashlib
+import shutil
 import subprocess
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -17,12 +18,13 @@ from pyspark.sql import functions as F
 from jobs.intervals import as_of
 from jobs.packages import current_package, read_manifest
 from jobs.stage import Night, StageReport, job_parser, log, run_alone, timestamp
-from jobs.training_windows import WINDOWS_PER_HISTORY, as_windows
+from jobs.training_windows import as_windows
 from lime_model.package import save_package
 from lime_model.recipe import Recipe
 from lime_model.specify import spec_of, vocabulary_of
 from lime_model.train import TrainedModel, fit
-from schemas.errors import EmptyTableError
+from lime_model.windows import WINDOWS_PER_HISTORY
+from schemas.errors import EmptyTableError, GateError
 from schemas.events import EVENTS
 from schemas.items import ITEMS
 from schemas.training_sequences import TRAINING_SEQUENCES
@@ -56,11 +58,15 @@ def run(night: Night, report: Callable[[str], None] = log.info) -> StageReport:
     )
     current = current_package(night)
     current_ndcg = read_manifest(current)["metrics"]["validation_ndcg10"] if current else None
-    root = Path(night.config.packages)
-    trained = fit(recipe, source, _checkpoints(night, versions), current_ndcg, report)
-    folder = save_package(
-        root, trained.model, recipe.vocabulary, recipe.spec, _manifest(night, trained, versions)
-    )
+    checkpoints = _checkpoints(night, versions)
+    try:
+        trained = fit(recipe, source, checkpoints, current_ndcg, report)
+    except GateError:  # the training came to its end all the same
+        shutil.rmtree(checkpoints, ignore_errors=True)
+        raise
+    manifest = _manifest(night, trained, versions)
+    folder = save_package(night.packages, trained.model, recipe.vocabulary, recipe.spec, manifest)
+    shutil.rmtree(checkpoints, ignore_errors=True)
     metrics = {name: float(value) for name, value in trained.metrics().items()}
     return StageReport(len(source.codes), len(source), metrics=metrics, model_digest=folder.name)
 
@@ -68,7 +74,7 @@ def run(night: Night, report: Callable[[str], None] = log.info) -> StageReport:
 def _checkpoints(night: Night, versions: dict[str, int]) -> Path:
     """Where an interrupted training of the same data under the same configuration goes on."""
     inputs = f"{night.config.hash} {sorted(versions.items())} {night.cutoff.isoformat()}"
-    return Path(night.config.packages) / f".checkpoint-{hashlib.sha256(inputs.encode()).hexdigest()[:16]}"
+    return night.packages / f".checkpoint-{hashlib.sha256(inputs.encode()).hexdigest()[:16]}"
 
 
 def _manifest(night: Night, trained: TrainedModel, versions: dict[str, int]) -> dict[str, object]:
@@ -87,7 +93,7 @@ def _manifest(night: Night, trained: TrainedModel, versions: dict[str, int]) -> 
 
 
 def _git_commit() -> str:
-    """The commit of the code, `unknown` where it is installed from a wheel or git is absent."""
+    """The commit of the code; `unknown` where it comes from a wheel or a zip (no folder) or git is absent."""
     try:
         found = subprocess.run(
             ["git", "rev-parse", "HEAD"],
@@ -96,7 +102,7 @@ def _git_commit() -> str:
             text=True,
             check=False,
         )
-    except FileNotFoundError:
+    except OSError:
         return "unknown"
     return found.stdout.strip() or "unknown"
 

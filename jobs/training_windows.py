@@ -4,11 +4,8 @@ from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
 from jobs.histories import ORDER, with_item_features
+from lime_model.windows import WINDOWS_PER_HISTORY
 from schemas.types import user_bucket
-
-WINDOWS_PER_HISTORY = (
-    4  # a window is so many history lengths long: the first one is context, the rest targets
-)
 
 
 def as_windows(events: DataFrame, items: DataFrame, n: int) -> DataFrame:

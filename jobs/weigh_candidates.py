@@ -51,19 +51,19 @@ def run(
     fresh = lake.stage(weigh(night, stale, shipped), f"{night.run_id}/weights")
     made, kept = numerics_id(fresh, STAGE), numerics_id(weights, "candidate_weights")
     if made and kept and made != kept:  # other bits: nothing of the old ones may stay beside the new
-        fresh = lake.stage(weigh(night, catalogue, shipped), f"{night.run_id}/weights-all")
-    known = package.vocabulary
-    names = [row["item_id"] for row in fresh.select("item_id").toLocalIterator()]
-    written = len(names)
+        items = catalogue
+        fresh = lake.stage(weigh(night, items, shipped), f"{night.run_id}/weights-all")
+    written = fresh.count()
     if written:
         rows = fresh.withColumns({"model_digest": F.lit(model), "run_id": F.lit(night.run_id)})
         others = weights.join(fresh.select("item_id"), on=["item_id"], how="left_anti")
         replaced = others.unionByName(CANDIDATE_WEIGHTS.check(rows))
         where = f"model_digest = '{model}'"
         lake.overwrite(CANDIDATE_WEIGHTS, replaced, night.stamp(STAGE, model_digest=model), where)
-    lake.clear_staging(night.run_id)
-    metrics = {"items_without_training_events": sum(name not in known for name in names)}
-    return StageReport(rows_in=written, rows_out=written, metrics=metrics, model_digest=model)
+    known = package.vocabulary
+    strange = [row["item_id"] not in known for row in items.select("item_id").toLocalIterator()]
+    metrics = {"items_without_training_events": float(sum(strange))}
+    return StageReport(len(strange), written, {"unchanged": len(strange) - written}, metrics, model_digest=model)
 
 
 def latest_features(items: DataFrame, moment: datetime) -> DataFrame:

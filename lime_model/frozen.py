@@ -6,6 +6,7 @@ filled up with dummy rows, and a length bucket chosen by the row's own length al
 the config hash, and running out of memory stops with the setting to lower: it never changes a shape.
 """
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -17,6 +18,7 @@ from lime_model.batches import CandidateWeights, Events, HistoryBatch, ItemInput
 from lime_model.config import ModelConfig, require
 from lime_model.features import encode_items
 from lime_model.loaded import ModelPackage
+from lime_model.model import Lime
 from schemas.errors import ConfigError, InputError
 
 Result = TypeVar("Result")
@@ -26,9 +28,9 @@ Result = TypeVar("Result")
 class FrozenShapes:
     """Rows of a call of embed, its history lengths, and rows of a call of weigh."""
 
-    rows_per_call: int = 64
-    length_buckets: tuple[int, ...] = (8, 16, 32, 64, 128)
-    items_per_call: int = 1024
+    rows_per_call: int
+    length_buckets: tuple[int, ...]
+    items_per_call: int
 
     def __post_init__(self) -> None:
         for name in ("rows_per_call", "items_per_call"):
@@ -76,7 +78,7 @@ class LinkPredictor:
         self.package, self.device = package, device
         self.shapes = shapes.fitted_to(package.config)
         self.numerics_id = numerics_id(self.shapes, device)
-        self._model = package.model.to(device).eval()
+        self._model = _on_device(package.model, device)
 
     def predict(self, histories: Histories) -> Tensor:
         """B histories -> P [B, L*d] float32 on the CPU. Of a longer history the last N events are read."""
@@ -125,7 +127,7 @@ class CandidatePredictor:
         self.package, self.device = package, device
         self.shapes = shapes.fitted_to(package.config)
         self.numerics_id = numerics_id(self.shapes, device)
-        self._model = package.model.to(device).eval()
+        self._model = _on_device(package.model, device)
 
     def predict(self, item_ids: Sequence[str], features: Sequence[str]) -> CandidateWeights:
         """C items -> CandidateWeights on the CPU, in the order given."""
@@ -149,6 +151,11 @@ class CandidatePredictor:
             return CandidateWeights(found.A.cpu(), G, w, found.b.cpu())
 
         return _in_memory(call, "items_per_call", self.shapes.items_per_call)
+
+
+def _on_device(model: Lime, device: torch.device) -> Lime:
+    """A copy of the model: `to` moves in place, and a worker's cached package serves predictors of other devices."""
+    return copy.deepcopy(model).to(device).eval()
 
 
 def _in_memory(call: Callable[[], Result], setting: str, value: int) -> Result:

@@ -167,8 +167,3 @@ class Lime(nn.Module):
             indicators.scatter_(1, time[:, None] + R, 1.0)
         indicators[:, -1] = ~visible(cuts, N, self.config.max_history)
         return indicators
-
-
-def parameter_count(model: nn.Module) -> int:
-    """Trainable numbers in the model."""
-    return sum(p.numel() for p in model.parameters() if p.requires_grad)

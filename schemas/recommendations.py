@@ -5,6 +5,9 @@ from pyspark.sql.types import ArrayType
 from schemas.contract import Field, TableContract
 from schemas.types import RANKED_ITEM, RUN_ID, SCORED_ITEM, STRING, USER_BUCKET
 
+MODEL, POPULARITY = "model", "popularity"
+"""What a list is made by: the values of `source`, here and in `serving_recommendations`."""
+
 RECOMMENDATIONS = TableContract(
     name="recommendations",
     grain="one user valid on the logical date",

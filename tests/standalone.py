@@ -55,6 +55,14 @@ class StandaloneCluster:
         )
 
 
+def readme_command() -> str:
+    """What the README says to type for a night on a cluster, but for making the zip."""
+    section = (ROOT / "README.md").read_text("utf-8").split("## On a cluster", 1)[1]
+    first, command = section.split("```")[1].strip().split("\n", 1)
+    assert first == "make zip"
+    return command
+
+
 @contextmanager
 def standalone_cluster(
     folder: Path, workers: int = 2, worker_properties: Path | None = None, cores: int = 1

@@ -1,5 +1,9 @@
-"""A whole night on two real workers that do not have the project, by the README's spark-submit line."""
+"""A whole night on two real workers that do not have the project, by the README's own command."""
 
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 from pyspark.sql import SparkSession
@@ -8,33 +12,57 @@ from jobs.cli import main
 from jobs.config import load_config
 from jobs.lake import Lake
 from schemas.digest import table_digest
-from schemas.errors import EXIT_OK
+from schemas.errors import EXIT_INPUT, EXIT_OK
 from schemas.serving_recommendations import SERVING_RECOMMENDATIONS
 from tests.packaging import lime_zip
-from tests.standalone import ROOT, standalone_cluster
+from tests.standalone import ROOT, SUBMIT_SECONDS, StandaloneCluster, readme_command, standalone_cluster
 from tests.tiny import write_platform
 
 
-def test_a_night_on_a_cluster_serves_the_lists_of_local(spark: SparkSession, tmp_path: Path) -> None:
+def test_a_night_on_a_cluster_trains_and_serves_the_lists_of_local(spark: SparkSession, tmp_path: Path) -> None:
     config = write_platform(tmp_path / "platform")
     assert main(["nightly", "--config", str(config)]) == EXIT_OK
     here = Lake(spark, load_config(str(config)).lake.root)
-    # the same model package, another lake
-    settings = f'[lake]\nroot = "{here.root}"'
-    elsewhere = tmp_path / "cluster.toml"
-    elsewhere.write_text(
-        config.read_text().replace(settings, f'[lake]\nroot = "{tmp_path}/there"\npackages = "{here.root}/models"')
-    )
+    clone = clone_with_zip(tmp_path / "clone")
+    settings = config.read_text().replace(f'root = "{here.root}"', f'root = "{tmp_path}/there"')
+    (clone / "night.toml").write_text(settings)
     (tmp_path / "cluster").mkdir()
     with standalone_cluster(tmp_path / "cluster") as cluster:
-        arguments = ["nightly", "--config", str(elsewhere)]
-        answer = cluster.submit(ROOT / "jobs" / "submit.py", arguments, py_files=[lime_zip()])
-        again = cluster.submit(ROOT / "jobs" / "submit.py", [*arguments, "--date", "2026-01-02"], py_files=[lime_zip()])
+        answer = type_in(clone, cluster)
+        again = type_in(clone, cluster, "--date 2026-01-02")
     assert answer.returncode == EXIT_OK, answer.stdout[-3000:] + answer.stderr[-3000:]
-    there = Lake(spark, f"{tmp_path}/there")
-    found = there.read(SERVING_RECOMMENDATIONS)
+    found = Lake(spark, f"{tmp_path}/there").read(SERVING_RECOMMENDATIONS)
     assert table_digest(found, SERVING_RECOMMENDATIONS) == table_digest(
         here.read(SERVING_RECOMMENDATIONS), SERVING_RECOMMENDATIONS
     )
-    assert again.returncode == 5, "a night older than the served one was not refused"
-    assert "backfill" in again.stdout, "spark-submit passes a driver's stderr on as stdout"
+    assert again.returncode == EXIT_INPUT, "a night older than the served one was not refused"
+    assert "2026-01-06 (served) or later" in again.stdout, "spark-submit passes a driver's stderr on as stdout"
+
+
+def clone_with_zip(folder: Path) -> Path:
+    """As much of a clone as the README's command names; the packages are in the zip alone."""
+    (folder / "jobs").mkdir(parents=True)
+    shutil.copy(ROOT / "jobs" / "submit.py", folder / "jobs")
+    shutil.copytree(ROOT / "spark-conf", folder / "spark-conf")
+    shutil.copy(lime_zip(), folder)
+    (folder / ".venv").symlink_to(sys.prefix)
+    return folder
+
+
+def type_in(clone: Path, cluster: StandaloneCluster, more: str = "") -> "subprocess.CompletedProcess[str]":
+    """The README's command in that clone, with this cluster's address and interpreter for those it names."""
+    command = readme_command()
+    for named, real in (("spark://HOST:7077", cluster.master), ("/opt/lime/bin/python", str(cluster.python))):
+        assert named in command
+        command = command.replace(named, real)
+    hidden = ("PYTHONPATH", "SPARK_HOME", "SPARK_CONF_DIR", "PYSPARK_PYTHON", "PYSPARK_DRIVER_PYTHON")
+    kept = {name: value for name, value in os.environ.items() if name not in hidden}
+    return subprocess.run(
+        ["bash", "-c", f"{command} {more}"],
+        env={**kept, "SPARK_LOCAL_IP": "127.0.0.1"},
+        cwd=clone,
+        capture_output=True,
+        text=True,
+        timeout=SUBMIT_SECONDS,
+        check=False,
+    )

@@ -43,11 +43,34 @@ def test_good_lists_pass(spark: SparkSession, frame: Frame) -> None:
         pytest.param({"items": [(1, "a", 2.0), (2, "x", 1.0)]}, "unavailable or unknown items", id="unknown item"),
         pytest.param({"items": [(1, "a", float("nan")), (2, "b", 1.0)]}, "found nan", id="nan"),
         pytest.param({"items": [(1, "a", float("-inf")), (2, "b", 1.0)]}, "found inf", id="infinite"),
+        pytest.param({"items": [(1, "a", 2e4), (2, "b", 1.0)]}, "model: expected at most 10000, found 20000", id="big"),
+        pytest.param(
+            {"items": [(1, "a", float("nan")), (2, "b", 1.0)], "source": "popularity"},
+            "lists with a score that is not finite: expected 0, found 1",
+            id="a popularity list's nan",
+        ),
     ],
 )
 def test_bad_lists_are_refused(spark: SparkSession, frame: Frame, second: dict[str, Any], expected: str) -> None:
     found = refusals(spark, frame, {"user_id": "u1"}, {"user_id": "u2", **second})
     assert any(expected in sentence for sentence in found), found
+
+
+def test_a_popularity_list_may_count_any_number_of_events(spark: SparkSession, frame: Frame) -> None:
+    busy = {"user_id": "u2", "items": [(1, "a", 3e6), (2, "b", 2e6)], "source": "popularity"}
+    assert refusals(spark, frame, {"user_id": "u1"}, busy) == []
+
+
+@pytest.mark.parametrize(("lists", "refused"), [(10, False), (6, False), (4, True), (16, True)])
+def test_a_night_with_many_more_or_fewer_lists_than_the_last_is_refused(lists: int, refused: bool) -> None:
+    figures = {
+        "lists": lists, "users": lists, "covered": lists, "full_lists": lists, "lists_of_unknown_users": 0,
+        "lists_with_repeats": 0, "lists_without_finite_scores": 0, "max_abs_score": 1, "unavailable_items": 0,
+        "served_lists": 10, "overlap": 1,
+    }  # fmt: skip
+    found = refused_gates({name: float(value) for name, value in figures.items()}, PublishConfig())
+    change = abs(lists - 10) / 10
+    assert found == ([f"change of rows: expected at most 0.5, found {change:g}"] if refused else [])
 
 
 def test_lists_that_share_too_little_with_last_night_are_refused(spark: SparkSession, frame: Frame) -> None:

@@ -1,6 +1,8 @@
 """The lake: by path and by catalog, what a commit says of itself, what lands once, what is refused."""
 
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from jobs.lake import Lake, Stamp
-from schemas.errors import ConfigError, ContractError, EmptyTableError
+from schemas.errors import ConfigError, ContractError, EmptyTableError, RetryableError
 from schemas.events import EVENTS
 from schemas.users import USERS
 from tests.conftest import Frame
@@ -53,6 +55,9 @@ def test_tables_are_written_read_and_travelled_by_path_and_by_catalog(lake: Lake
     assert (lake.reads, lake.writes) == ({"events": first}, {"events": second})
     staged = lake.stage(frame(EVENTS, EVENT, {"event_id": "b", "value": 2.0}), "run3/x")
     lake.update_by_key(EVENTS, staged, stamp("run3"))
+    merged = lake.last_commit(EVENTS)
+    assert merged is not None
+    assert merged.reads == {"events": first}, "a commit does not say what was read before it"
     assert lake.read(EVENTS).where("value = 2.0").count() == 1
     lake.clear_staging("run3")
 
@@ -73,6 +78,29 @@ def test_only_the_stated_rows_are_replaced(lake: Lake, spark: SparkSession, fram
     outside = frame(USERS, base, {"user_id": "x", "user_bucket": 0})
     with pytest.raises(PySparkException, match="DELTA_REPLACE_WHERE_MISMATCH"):
         lake.overwrite(USERS, outside, stamp("run3"), "user_bucket IN (1)")
+
+
+def test_a_second_writer_is_told_to_try_again(spark: SparkSession, frame: Frame, tmp_path: Path) -> None:
+    lake, started, go = Lake(spark, str(tmp_path / "lake")), tmp_path / "started", tmp_path / "go"
+    base = {"valid_from": datetime(1970, 1, 1, tzinfo=UTC), "attributes": "{}", "run_id": "r", "user_bucket": 1}
+    lake.overwrite(USERS, frame(USERS, base, {"user_id": "u1"}), stamp("run1"))
+
+    def held_back(batches: Iterator[Any]) -> Iterator[Any]:
+        started.touch()
+        while not go.exists():
+            time.sleep(0.05)
+        yield from batches
+
+    rows = frame(USERS, base, {"user_id": "u2"})
+    slow = rows.mapInArrow(held_back, rows.schema)
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(lake.overwrite, USERS, slow, stamp("run2"), "user_bucket IN (1)")
+        while not (started.exists() or first.done()):
+            time.sleep(0.05)
+        Lake(spark, lake.root).append(USERS, frame(USERS, base, {"user_id": "u3"}), stamp("run3"))
+        go.touch()
+        with pytest.raises(RetryableError, match="table users: expected no other writer, found one: .*Concurrent"):
+            first.result()
 
 
 def test_a_null_in_a_required_column_is_refused_by_the_table(lake: Lake, frame: Frame) -> None:

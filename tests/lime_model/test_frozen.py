@@ -66,7 +66,7 @@ def test_of_a_long_history_the_last_n_events_are_read(links: torch.Tensor) -> No
 
 def test_shapes_follow_the_row_alone_never_the_batch() -> None:
     widths: list[tuple[int, int]] = []
-    predictor = LinkPredictor(package(), FrozenShapes(rows_per_call=4, length_buckets=(2, 99)), CPU)
+    predictor = LinkPredictor(package(), FrozenShapes(rows_per_call=4, length_buckets=(2, 99), items_per_call=8), CPU)
     inner = predictor._model.personalize_links
     predictor._model.personalize_links = lambda b: (widths.append(tuple(b.events.event_ts.shape)), inner(b))[1]  # type: ignore
     predictor.predict(histories([1, 2, 3, 8, 9, 0, 1, 2]))
@@ -145,14 +145,19 @@ def test_another_failure_is_not_taken_for_memory(monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize("buckets", [(8, 4), (0, 4), (4, 4)])
 def test_buckets_that_do_not_rise_are_refused(buckets: tuple[int, ...]) -> None:
     with pytest.raises(ConfigError, match="length_buckets"):
-        FrozenShapes(length_buckets=buckets)
+        FrozenShapes(rows_per_call=4, length_buckets=buckets, items_per_call=8)
+
+
+def test_a_predictor_of_another_device_leaves_the_first_one_whole(links: torch.Tensor) -> None:
+    """A worker keeps one package; Spark may give its tasks another GPU each time. `meta` holds no numbers at all."""
+    first = LinkPredictor(REAL, SHAPES, CPU)
+    LinkPredictor(REAL, SHAPES, torch.device("meta"))
+    CandidatePredictor(REAL, SHAPES, torch.device("meta"))
+    assert torch.equal(first.predict(chosen_rows(ALL, [1]))[0], links[1])
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
 def test_a_gpu_agrees_with_the_cpu(links: torch.Tensor) -> None:
-    try:
-        found = LinkPredictor(REAL, SHAPES, torch.device("cuda:0")).predict(ALL)
-        torch.testing.assert_close(found, links, rtol=1e-3, atol=1e-4)
-    finally:
-        REAL.model.to(CPU)
+    found = LinkPredictor(REAL, SHAPES, torch.device("cuda:0")).predict(ALL)
+    torch.testing.assert_close(found, links, rtol=1e-3, atol=1e-4)

@@ -71,7 +71,7 @@ def test_a_zip_is_the_same_package_and_the_same_bytes_every_time(original: Path,
     one, two = (zip_package(original, tmp_path / name) for name in ("a.zip", "b.zip"))
     assert one.read_bytes() == two.read_bytes()
     assert load_package(one).digest == original.name
-    shapes = FrozenShapes(rows_per_call=4, length_buckets=(4,))
+    shapes = FrozenShapes(rows_per_call=4, length_buckets=(4,), items_per_call=8)
     found = [
         LinkPredictor(load_package(p), shapes, torch.device("cpu")).predict(histories([3, 8])) for p in (one, original)
     ]

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from pyspark.java_gateway import launch_gateway
 
+from jobs.cli import COMMANDS
 from jobs.jars import fetch_jars
 from jobs.session import REQUIRED, read_properties
 
@@ -79,6 +80,11 @@ def test_no_key_is_given_twice(conf_file: Path) -> None:
 @pytest.mark.parametrize("conf_file", FILES, ids=lambda path: path.name)
 def test_each_file_alone_makes_a_session_that_the_jobs_accept(conf_file: Path) -> None:
     assert REQUIRED.items() <= read_properties(conf_file).items()
+
+
+@pytest.mark.parametrize("conf_file", FILES, ids=lambda path: path.name)
+def test_only_commands_that_exist_are_named(conf_file: Path) -> None:
+    assert set(re.findall(r"[`(]lime ([a-z-]+)", conf_file.read_text())) <= set(COMMANDS)
 
 
 def test_there_is_one_file_for_each_kind_of_cluster() -> None:
