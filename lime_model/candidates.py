@@ -23,6 +23,9 @@ from lime_model.packed import (
 )
 from schemas.errors import BadNumberError, ModelArtifactError
 
+LIMIT = 1e15
+"""No number of a candidate is larger: a score that could still overflow does so by its user's links."""
+
 
 @dataclass(frozen=True)
 class ScoreHead:
@@ -35,10 +38,10 @@ class ScoreHead:
     model_digest: str
 
     def check(self) -> None:
-        """Raise a BadNumberError that names the constant that is not finite."""
+        """Raise a BadNumberError that names the constant that is not finite or beyond LIMIT."""
         for name in ("fold", "g", "w"):
-            if not bool(getattr(self, name).isfinite().all()):
-                raise BadNumberError(f"candidates: {name}: expected finite numbers, found NaN or infinity")
+            if not bool(_within_limit(getattr(self, name)).all()):
+                raise BadNumberError(f"candidates: {name}: expected finite numbers up to {LIMIT:g}, found others")
 
     def header(self, count: int, links: int, own_g: bool, own_w: bool) -> Header:
         """What a file of `count` candidates says of itself."""
@@ -136,24 +139,29 @@ def checked_bounds(
 ) -> dict[str, Tensor]:
     """Bound -> largest absolute value of each column of a block, constants where items have none of their own.
 
-    Raises a BadNumberError that names the first row that is not finite. `first` is the position of the
+    Raises a BadNumberError that names the first row that is not finite or beyond LIMIT. `first` is the position of the
     block's first row, `item_id` tells a row's item.
     """
     peaks = {"G": head.g.abs(), "W": head.w.abs()}
     peaks |= {name: _peak(values) for name, values in rows.items()}
     # a maximum passes NaN and infinity on, so rows are looked at only where there is something to name
-    if not all(bool(peaks[name].isfinite().all()) for name in rows):
+    if not all(bool(_within_limit(peaks[name]).all()) for name in rows):
         _name_bad_row(rows, first, item_id)
     return {"A_max": peaks["A"], "G_max": peaks["G"], "W_max": peaks["W"], "b_max": peaks["b"]}
 
 
 def _name_bad_row(rows: dict[str, Tensor], first: int, item_id: Callable[[int], str]) -> None:
-    bad = {name: torch.nonzero(~values.isfinite().all(1)).flatten() for name, values in rows.items()}
+    bad = {name: torch.nonzero(~_within_limit(values).all(1)).flatten() for name, values in rows.items()}
     row, name = min((int(found[0]), name) for name, found in bad.items() if len(found))
     raise BadNumberError(
-        f"candidates: {name} of row {first + row}, item {item_id(row)!r}: expected finite numbers, "
-        f"found {rows[name][row][~rows[name][row].isfinite()][0]}"
+        f"candidates: {name} of row {first + row}, item {item_id(row)!r}: expected finite numbers up to {LIMIT:g}, "
+        f"found {rows[name][row][~_within_limit(rows[name][row])][0]}"
     )
+
+
+def _within_limit(values: Tensor) -> Tensor:
+    """False for NaN, infinity and what is beyond LIMIT."""
+    return values.abs() <= LIMIT
 
 
 def _peak(rows: Tensor) -> Tensor:

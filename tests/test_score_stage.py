@@ -13,9 +13,10 @@ from pyspark.sql import functions as F
 
 from benchmarks.scored_lake import make_lake, night_of
 from jobs import score_candidates
+from jobs.cli import exit_code
 from jobs.packages import require_package
 from jobs.score_candidates import night_lists
-from jobs.stage import Night, exit_code
+from jobs.stage import Night
 from lime_model.package import load_package
 from schemas.digest import table_digest
 from schemas.errors import EXIT_INPUT

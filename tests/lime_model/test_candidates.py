@@ -147,7 +147,7 @@ def test_ids_that_are_not_one_per_row_are_refused(listed: list[str]) -> None:
 
 
 @pytest.mark.parametrize("name", ["A", "G", "w", "b"])
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf"), -2e15])
 def test_a_row_that_is_not_finite_is_named(tmp_path: Path, name: str, value: float) -> None:
     damaged = weights()
     getattr(damaged, name).view(6, -1)[3, 0] = value
