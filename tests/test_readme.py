@@ -1,11 +1,13 @@
 """The README names only what is there: make targets, commands, files, tables, exit codes."""
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
 
 from jobs.cli import COMMANDS, main, usage
+from jobs.rule_config import MINIMUM, Denied, Rule, check_filters
 from schemas.all_tables import TABLES
 
 ROOT = Path(__file__).parents[1]
@@ -26,6 +28,15 @@ def test_named_files_exist() -> None:
     named = re.findall(r"(?:jobs|lime_model|schemas|spark-conf|tests|benchmarks)/[\w./-]*\w", README)
     assert named
     assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+def test_rules_are_written_as_the_configuration_takes_them() -> None:
+    (block,) = re.findall(r"```toml\n(.*?)```", README, re.DOTALL)
+    found = tomllib.loads(block)["score"]
+    listed = [{key: tuple(v) if isinstance(v, list) else v for key, v in rule.items()} for rule in found["rules"]]
+    rules = [Rule(**rule) for rule in listed]
+    kinds = {rule.item: "numeric" if rule.kind == MINIMUM else "categorical" for rule in rules}
+    check_filters(rules, Denied(**found["denied"]), kinds, ["age", "country", "blocked"])
 
 
 def test_every_table_is_described() -> None:

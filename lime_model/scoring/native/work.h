@@ -1,0 +1,26 @@
+/* What one call works with: the inputs, and the memory of a block of users. */
+#ifndef LIME_WORK_H
+#define LIME_WORK_H
+
+#include "kernel.h"
+#include "list.h"
+
+enum { TILE = GROUPS * LANES, BLOCK = 256 / TILE, MAX_USERS = 120, T_BYTES = 1 << 18, LIST_BYTES = 1 << 21, FOLD_AT_ONCE = 8 };
+
+typedef struct {
+  const lime_candidates *c;
+  const lime_users *u;
+  int64_t tiles, rows, k, room; /* rows: H*L; room: entries of one user's notes and of his keys */
+  int64_t block;                /* users worked on together */
+  int linear;
+  float *T;                     /* linear: [users / USERS_AT_ONCE, rows, USERS_AT_ONCE]; else a user's chunks of [rows, n] */
+  float *turned;                /* one user's P as chunks of [d, n] over l */
+  float *fold;                  /* [H, F / 16, d, 16], filled up with zeros */
+  float *thresholds;            /* +infinity for the dummy users that fill up the last panel */
+  list *lists;
+  int64_t *spare;
+} work;
+
+static int64_t whole(int64_t n, int64_t unit) { return (n + unit - 1) / unit; }
+
+#endif
