@@ -150,7 +150,7 @@ def record_lost_publication(night: Night) -> None:
         return
     log.info("the night of %s was published by run %s, which did not record it: recorded now", when, lost.run_id)
     records = [run_stage(lost, evaluate_lists.STAGE, evaluate_lists.run), publish.as_record(commit)]
-    record_stages(lost, records, "stages")
+    record_stages(lost, records, "recorded later")
     if lost.lake.is_folder:
         log.info("report: %s", write_report(lost, records, default_path(lost, "--report")))
     else:

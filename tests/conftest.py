@@ -7,8 +7,11 @@ from typing import Any
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
+from jobs.cli import main
 from jobs.session import default_conf, session_conf
 from schemas.contract import TableContract
+from schemas.errors import EXIT_OK
+from tests.tiny import write_platform
 
 Frame = Callable[..., DataFrame]
 
@@ -35,6 +38,24 @@ def frame(spark: SparkSession) -> Frame:
         return spark.createDataFrame(values, schema)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def platform(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The configuration of a tiny platform whose first night (2026-01-06) has been published; tests add later ones."""
+    return _with_first_night(tmp_path_factory.mktemp("platform"))
+
+
+@pytest.fixture(scope="session")
+def first_night(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Another one whose first night stays the last: what that night makes elsewhere is compared with it."""
+    return _with_first_night(tmp_path_factory.mktemp("first_night"))
+
+
+def _with_first_night(folder: Path) -> Path:
+    config = write_platform(folder)
+    assert main(["nightly", "--config", str(config)]) == EXIT_OK
+    return config
 
 
 @pytest.fixture

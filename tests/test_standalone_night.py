@@ -8,7 +8,6 @@ from pathlib import Path
 
 from pyspark.sql import SparkSession
 
-from jobs.cli import main
 from jobs.config import load_config
 from jobs.lake import Lake
 from schemas.digest import table_digest
@@ -16,15 +15,14 @@ from schemas.errors import EXIT_INPUT, EXIT_OK
 from schemas.serving_recommendations import SERVING_RECOMMENDATIONS
 from tests.packaging import lime_zip
 from tests.standalone import ROOT, SUBMIT_SECONDS, StandaloneCluster, readme_command, standalone_cluster
-from tests.tiny import write_platform
 
 
-def test_a_night_on_a_cluster_trains_and_serves_the_lists_of_local(spark: SparkSession, tmp_path: Path) -> None:
-    config = write_platform(tmp_path / "platform")
-    assert main(["nightly", "--config", str(config)]) == EXIT_OK
-    here = Lake(spark, load_config(str(config)).lake.root)
+def test_a_night_on_a_cluster_trains_and_serves_the_lists_of_local(
+    spark: SparkSession, first_night: Path, tmp_path: Path
+) -> None:
+    here = Lake(spark, load_config(str(first_night)).lake.root)
     clone = clone_with_zip(tmp_path / "clone")
-    settings = config.read_text().replace(f'root = "{here.root}"', f'root = "{tmp_path}/there"')
+    settings = first_night.read_text().replace(f'root = "{here.root}"', f'root = "{tmp_path}/there"')
     (clone / "night.toml").write_text(settings)
     (tmp_path / "cluster").mkdir()
     with standalone_cluster(tmp_path / "cluster") as cluster:

@@ -81,6 +81,26 @@ def test_seen_items_are_distinct_by_type_with_their_last_time_longer_than_n(fram
     assert found == [("like", NOON), ("view", later)]
 
 
+def test_a_user_with_a_million_events_is_a_row_like_any_other(spark: SparkSession, items: DataFrame) -> None:
+    """Bounded: what reaches a list is cut to N first, so the million is sorted on disk and never held as one value."""
+    million = 1_000_000
+    events = spark.range(0, million, 1, 4).select(
+        F.col("id").cast("string").alias("event_id"),
+        F.lit("u").alias("user_id"),
+        (F.col("id") % 100).cast("string").alias("item_id"),
+        F.lit("view").alias("event_type"),
+        F.timestamp_seconds(F.lit(int(NOON.timestamp())) + F.col("id") % 1000).alias("event_ts"),  # out of order
+        F.col("id").alias("sequence"),
+    )
+    row = as_histories(events, items, 3).collect()[0]
+    last = [million - 2001, million - 1001, million - 1]  # the last second's newest lines
+    assert row["item_ids"] == [str(n % 100) for n in last]
+    assert len(as_seen(events).collect()[0]["seen"]) == 100
+    plan = as_histories(events, items, 3)._jdf.queryExecution().optimizedPlan().toString()
+    gathered, cut = plan.index("collect_list"), plan.index("from_end")
+    assert gathered < cut, "events are gathered before they are cut to N"  # a plan is printed from its end
+
+
 @pytest.mark.parametrize("total", [1, 3, 8, 9, 14, 15, 20])
 def test_windows_are_those_of_the_plain_cut(spark: SparkSession, frame: Frame, items: DataFrame, total: int) -> None:
     n = 2

@@ -87,11 +87,12 @@ def test_a_second_writer_is_told_to_try_again(spark: SparkSession, frame: Frame,
 
     def held_back(batches: Iterator[Any]) -> Iterator[Any]:
         started.touch()
-        while not go.exists():
+        end = time.monotonic() + 120
+        while not go.exists() and time.monotonic() < end:
             time.sleep(0.05)
         yield from batches
 
-    rows = frame(USERS, base, {"user_id": "u2"})
+    rows = frame(USERS, base, {"user_id": "u2"}).coalesce(1)  # one task: the other writer needs a core too
     slow = rows.mapInArrow(held_back, rows.schema)
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(lake.overwrite, USERS, slow, stamp("run2"), "user_bucket IN (1)")

@@ -1,0 +1,116 @@
+"""The same first night in other circumstances: killed and started again, and on a catalog instead of a folder."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pyspark.sql import SparkSession
+
+from jobs.cli import main
+from jobs.config import load_config
+from jobs.lake import Lake
+from schemas.candidate_weights import CANDIDATE_WEIGHTS
+from schemas.digest import table_digest
+from schemas.errors import EXIT_OK
+from schemas.events import EVENTS
+from schemas.items import ITEMS
+from schemas.link_embeddings import LINK_EMBEDDINGS
+from schemas.runs import RUNS
+from schemas.serving_recommendations import SERVING_RECOMMENDATIONS
+from schemas.user_history import USER_HISTORY
+from schemas.user_seen import USER_SEEN
+from schemas.users import USERS
+from tests.standalone import ROOT
+
+CONTENT = (
+    EVENTS, ITEMS, USERS, USER_HISTORY, USER_SEEN, LINK_EMBEDDINGS, CANDIDATE_WEIGHTS, SERVING_RECOMMENDATIONS
+)  # fmt: skip
+START_SECONDS = 300
+
+
+def digests(lake: Lake) -> dict[str, str]:
+    return {table.name: table_digest(lake.read(table), table) for table in CONTENT}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(first_night: Path, spark: SparkSession) -> Lake:
+    """A lake where the night just ran."""
+    return Lake(spark, load_config(str(first_night)).lake.root)
+
+
+@pytest.fixture
+def killed(first_night: Path, spark: SparkSession, tmp_path: Path) -> Lake:
+    """A lake where the night was killed, JVM and all, while it embedded; nothing of that stage is committed."""
+    root, said = tmp_path / "killed", tmp_path / "killed.log"
+    command = [sys.executable, "-m", "jobs.cli", "nightly", "--config", str(first_night), "--lake", str(root)]
+    with said.open("wb") as log:
+        process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, start_new_session=True)
+    end = time.monotonic() + START_SECONDS
+    while not list(root.glob("_staging/*/links")):
+        assert process.poll() is None, f"the night ended by itself: {said.read_text()[-2000:]}"
+        assert time.monotonic() < end, "the night did not come to its links"
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    lake = Lake(spark, str(root))
+    assert lake.exists(USER_HISTORY)
+    assert not lake.exists(LINK_EMBEDDINGS)
+    return lake
+
+
+def test_a_night_that_was_killed_and_started_again_equals_an_undisturbed_one(
+    first_night: Path, undisturbed: Lake, killed: Lake
+) -> None:
+    assert main(["nightly", "--config", str(first_night), "--lake", killed.root]) == EXIT_OK
+    assert digests(killed) == digests(undisturbed)
+    trained = [{path.name for path in Path(lake.root, "models").iterdir()} for lake in (killed, undisturbed)]
+    assert trained[0] == trained[1], "--lake moves tables and packages"
+
+
+def test_a_night_that_was_killed_after_its_publication_is_recorded_by_the_next(
+    first_night: Path, undisturbed: Lake, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = tmp_path / "ended.toml"  # nothing more to do once the first night is recorded
+    config.write_text(first_night.read_text().replace("last_date = 2026-01-10", "last_date = 2026-01-06"))
+    lake, report = undisturbed, Path(undisturbed.root) / "reports" / "2026-01-06.html"
+    served = lake.read(SERVING_RECOMMENDATIONS).select("run_id").distinct().collect()[0]["run_id"]
+    before = {row["stage"]: row for row in lake.read(RUNS).where(f"run_id = '{served}'").collect()}
+    lake.spark.sql(f"DELETE FROM {lake.name(RUNS)} WHERE run_id = '{served}' AND stage != 'plan'")
+    report.unlink()
+    caplog.set_level("INFO", "lime")
+    assert main(["nightly", "--config", str(config)]) == EXIT_OK
+    assert f"published by run {served}, which did not record it" in caplog.text
+    assert caplog.text.rstrip().endswith("2026-01-06 is the data's last day and it is served")
+    after = {row["stage"]: row for row in lake.read(RUNS).where(f"run_id = '{served}'").collect()}
+    assert set(after) == {"plan", "evaluate_lists", "publish"}
+    for column in ("logical_date", "rows_in", "rows_out", "metrics", "outputs", "model_digest"):
+        assert after["publish"][column] == before["publish"][column], column
+    assert after["evaluate_lists"]["metrics"] == before["evaluate_lists"]["metrics"]
+    assert report.is_file()
+    caplog.clear()
+    assert main(["nightly", "--config", str(config)]) == EXIT_OK
+    assert "did not record it" not in caplog.text
+
+
+@pytest.fixture
+def catalog(spark: SparkSession, tmp_path: Path) -> Iterator[str]:
+    spark.sql(f"CREATE SCHEMA lime_night LOCATION '{tmp_path}/schema'")
+    yield "spark_catalog.lime_night"
+    spark.sql("DROP SCHEMA lime_night CASCADE")
+
+
+def test_a_night_on_a_catalog_equals_one_in_a_folder(
+    first_night: Path, undisturbed: Lake, catalog: str, tmp_path: Path
+) -> None:
+    config, report = tmp_path / "catalog.toml", tmp_path / "night.html"
+    there = f'root = "{catalog}"\nstaging = "{tmp_path}/staging"\npackages = "{undisturbed.root}/models"'
+    config.write_text(first_night.read_text().replace(f'root = "{undisturbed.root}"', there))
+    assert main(["nightly", "--config", str(config), "--report", str(report)]) == EXIT_OK
+    assert digests(Lake(undisturbed.spark, catalog, f"{tmp_path}/staging")) == digests(undisturbed)
+    assert report.is_file()
+    assert list((tmp_path / "staging").iterdir()) == [], "staged files were left behind"
