@@ -56,7 +56,7 @@ def night_of(root: str, head: Head, k: int) -> Night:
 def make_lake(root: str, head: Head, users: int, items: int) -> None:
     """Write every table that the score stage reads."""
     night, config = night_of(root, head, 1), model_config(head)
-    package = _package(Path(night.config.packages), config)
+    package = _package(Path(night.packages), config)
     spark, none = night.lake.spark, F.lit(None)
     people = spark.range(users).select(F.format_string("u%08d", "id").alias("user_id"), F.lit("run").alias("run_id"))
     people = people.withColumn("user_bucket", user_bucket(F.col("user_id")))

@@ -113,7 +113,6 @@ def run(night: Night, files: NewFiles | None = None) -> StageReport:
     else:
         seen = users_of_events(night.lake.read(EVENTS).where(F.col("event_ts") < timestamp(night.cutoff)))
         _merge_intervals(night, USERS, compare_snapshot(_table(night, USERS), seen, "user_id", complete=False), "users")
-    night.lake.clear_staging(night.run_id)
     read, written = counts.pop("read", 0), counts.pop("written", 0)
     gone = {f"{table.name}: {GONE}": counts.pop(f"{table.name}: {GONE}", 0) for table in (ITEMS, USERS)}
     return StageReport(read, written, dict(counts), gone, files=files.all)

@@ -14,6 +14,7 @@ from tempfile import mkdtemp
 
 import pyarrow as pa
 import torch
+from pyspark import SparkFiles
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
@@ -36,13 +37,12 @@ from schemas.errors import BadNumberError, InputError
 from schemas.events import EVENTS
 from schemas.items import ITEMS
 from schemas.link_embeddings import LINK_EMBEDDINGS
-from schemas.recommendations import RECOMMENDATIONS
+from schemas.recommendations import MODEL, POPULARITY, RECOMMENDATIONS
 from schemas.user_history import USER_HISTORY
 from schemas.user_seen import USER_SEEN
 from schemas.users import USERS
 
 STAGE = "score_candidates"
-MODEL, POPULARITY = "model", "popularity"
 
 
 def run(night: Night) -> StageReport:
@@ -60,7 +60,9 @@ def night_lists(night: Night, package: ModelPackage) -> tuple[DataFrame, NightFi
     candidates = lake.read(CANDIDATE_WEIGHTS).where(F.col("model_digest") == package.digest)
     shipped = ship_candidates(night, package)
     tables = FilterTables(candidates, items, users, lake.read(EVENTS))
-    filters = ship_filters(night, tables, shipped.items, Path(mkdtemp(prefix="lime-filters-")))
+    # a folder that Spark removes when the session ends: executors that start later fetch from it
+    folder = Path(mkdtemp(prefix="lime-filters-", dir=SparkFiles.getRootDirectory()))
+    filters = ship_filters(night, tables, shipped.items, folder)
     device = Device.of(lake.spark, config.device)
     profile = resource_profile(lake.spark, config.device, config.gpu_amount)
     # An explicit count: adaptive execution would collapse a small input to one Python task. By key: a round robin

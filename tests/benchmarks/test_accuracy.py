@@ -1,5 +1,6 @@
 import gzip
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from math import log2
 from pathlib import Path
@@ -16,13 +17,16 @@ from schemas.errors import InputError
 
 
 @pytest.fixture(autouse=True)
-def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A model that trains in a second."""
+def small(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A model that trains in a second, on one thread; other tests compare bits of models that they train themselves."""
     model = ModelConfig(width=8, links=4, ffn_width=8, buckets=4, max_history=8)
     monkeypatch.setattr(accuracy, "ModelConfig", lambda: model)
     short = TrainConfig(steps=6, validate_every=3, windows_per_step=4, cuts_per_window=4)
     monkeypatch.setattr(accuracy, "QUICK", short)
+    threads = torch.get_num_threads()
     torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def ring(path: Path, timed: bool) -> Path:

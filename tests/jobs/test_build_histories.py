@@ -20,7 +20,7 @@ NOON = datetime(2026, 1, 5, 12, tzinfo=UTC)
 MIDNIGHT = datetime(2026, 1, 6, tzinfo=UTC)
 BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 EVENT: dict[str, Any] = {"event_type": "view", "event_ts": NOON, "sequence": 1, "source_file": "f", "run_id": "r"}
-ITEM: dict[str, Any] = {"valid_from": BEGINNING, "features": "{}", "available": True, "run_id": "r"}
+ITEM: dict[str, Any] = {"valid_from": BEGINNING, "features": "{}", "attributes": "{}", "available": True, "run_id": "r"}
 COLUMNS = {"user_id": "u", "item_id": "i", "event_ts": "t"}
 
 
