@@ -85,7 +85,7 @@ _ARRAYS = ("item_ids", "features", "event_types", "event_ts")
 
 def factors(night: Night) -> tuple[DataFrame, DataFrame]:
     """The linear head's users and items as ALS holds them: (id int, features array<float>), the same products."""
-    fold = float(load_package(require_package(night)).model.fold().flatten()[0])
+    fold = float(load_package(require_package(night)).model.fold().detach().flatten()[0])
     number = F.substring("user_id", 2, 8).cast("int").alias("id")
     scaled = F.transform("links", lambda x: (x * fold).cast("float")).alias("features")
     users = night.lake.read(LINK_EMBEDDINGS).select(number, scaled)
