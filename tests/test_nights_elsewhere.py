@@ -85,7 +85,7 @@ def test_a_night_that_was_killed_after_its_publication_is_recorded_by_the_next(
     caplog.set_level("INFO", "lime")
     assert main(["nightly", "--config", str(config)]) == EXIT_OK
     assert f"published by run {served}, which did not record it" in caplog.text
-    assert caplog.text.rstrip().endswith("2026-01-06 is the data's last day and it is served")
+    assert caplog.messages[-1].endswith("2026-01-06 is the data's last day and it is served")
     after = {row["stage"]: row for row in lake.read(RUNS).where(f"run_id = '{served}'").collect()}
     assert set(after) == {"plan", "evaluate_lists", "publish"}
     for column in ("logical_date", "rows_in", "rows_out", "metrics", "outputs", "model_digest"):
