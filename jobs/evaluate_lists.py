@@ -31,7 +31,6 @@ STAGE = "evaluate_lists"
 CUT = 10
 USERS_PER_NIGHT = 10_000
 POPULAR_ITEMS = 2_000
-COMMITS_BACK = (20, 1000)  # how far publications and rollbacks are searched for one of an earlier night
 DIFFERENCE = "difference"
 MEASURES = ("ndcg", "hit")
 
@@ -69,15 +68,13 @@ def _ranking(then: Night) -> DataFrame:
 
 
 def publications(lake: Lake, night: date) -> list[Commit]:
-    """Commits of `serving_recommendations` that say which night they serve, newest first, back to one before `night`.
-
-    A history costs a file a commit, so the long one is read only where the short one does not reach back.
-    """
-    for limit in COMMITS_BACK:
-        history = lake.history(SERVING_RECOMMENDATIONS, limit)
-        dated = [commit for commit in history if "logical_date" in commit.stamp]
-        if len(history) < limit or served_before(dated, night):
-            break
+    """Commits of `serving_recommendations` that name their night, newest first, back to one of before `night`."""
+    dated = []
+    for commit in lake.commits(SERVING_RECOMMENDATIONS):
+        if "logical_date" in commit.stamp:
+            dated.append(commit)
+            if served_before([commit], night):
+                break
     return dated
 
 

@@ -6,12 +6,13 @@ a resumed run repeats lands once; every submit and every rollback is a new run a
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 
-from delta.tables import DeltaTable
 from pyspark.sql import DataFrame, SparkSession
 
-from jobs.commits import Commit, Stamp, other_writers_refused, stamp_of, transaction_id
+from jobs.commits import Commit, Stamp, other_writers_refused, transaction_id
+from jobs.delta_log import DeltaLog
 from schemas.contract import TableContract
 from schemas.errors import ConfigError, EmptyTableError, RetryableError
 
@@ -42,21 +43,16 @@ class Lake:
     def exists(self, contract: TableContract) -> bool:
         """Whether the table has been made."""
         if self.by_path:
-            return DeltaTable.isDeltaTable(self.spark, f"{self.root}/{contract.name}")
+            return bool(self._log(contract).versions())
         return self.spark.catalog.tableExists(self.name(contract))
 
-    def history(self, contract: TableContract, limit: int = 1) -> list[Commit]:
-        """The newest commits, newest first; empty where there is no table. Collects `limit` rows."""
-        if not self.exists(contract):
-            return []
-        commits = self.spark.sql(f"DESCRIBE HISTORY {self.name(contract)} LIMIT {limit}")
-        rows = commits.select("version", "userMetadata").collect()
-        return [Commit(row["version"], stamp_of(row["userMetadata"])) for row in rows]
+    def commits(self, contract: TableContract) -> Iterator[Commit]:
+        """The commits that the log still has, newest first; none where there is no table. Reads as far as asked."""
+        return self._log(contract).commits() if self.by_path or self.exists(contract) else iter(())
 
     def last_commit(self, contract: TableContract, stage: str = "") -> Commit | None:
-        """The newest commit (of a stage, if one is named), or None where there is none among the newest."""
-        commits = self.history(contract, limit=20 if stage else 1)
-        return next((c for c in commits if not stage or c.stamp.get("stage") == stage), None)
+        """The newest commit (of a stage, if one is named), or None where the log has none."""
+        return next((c for c in self.commits(contract) if not stage or c.stamp.get("stage") == stage), None)
 
     def read(self, contract: TableContract, version: int | None = None) -> DataFrame:
         """The table as of `version` (default: now, pinned), checked against its contract.
@@ -159,10 +155,9 @@ class Lake:
 
     def committed(self, contract: TableContract, stamp: Stamp) -> int | None:
         """The version that holds this run's and stage's commit, if it is among the newest ones."""
-        for commit in self.history(contract, limit=20):
-            if (commit.stamp.get("run_id"), commit.stamp.get("stage")) == (stamp.run_id, stamp.stage):
-                return commit.version
-        return None
+        wanted = (stamp.run_id, stamp.stage)
+        newest = islice(self.commits(contract), 20)  # a run's other commits and other writers' may lie above
+        return next((c.version for c in newest if (c.stamp.get("run_id"), c.stamp.get("stage")) == wanted), None)
 
     def _written(self, contract: TableContract, stamp: Stamp) -> int:
         """Read the commit back: Delta skips a write under a used transaction id without an error."""
@@ -173,6 +168,12 @@ class Lake:
             )
         self.writes[contract.name] = version
         return version
+
+    def _log(self, contract: TableContract) -> DeltaLog:
+        if self.by_path:
+            return DeltaLog(self.spark, f"{self.root}/{contract.name}")
+        (detail,) = self.spark.sql(f"DESCRIBE DETAIL {self.name(contract)}").select("location").collect()
+        return DeltaLog(self.spark, detail["location"])
 
     @contextmanager
     def _session_settings(self, settings: Mapping[str, str]) -> Iterator[None]:

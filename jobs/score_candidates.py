@@ -15,7 +15,7 @@ from tempfile import mkdtemp
 import pyarrow as pa
 import torch
 from pyspark import SparkFiles
-from pyspark.sql import Column, DataFrame
+from pyspark.sql import Column, DataFrame, Observation
 from pyspark.sql import functions as F
 
 from jobs.arrow import float_matrix
@@ -49,8 +49,11 @@ def run(night: Night) -> StageReport:
     """Score every user who is valid on the logical date against every item that he may get."""
     package = load_package(require_package(night))
     lists, filters = night_lists(night, package)
-    night.lake.overwrite(RECOMMENDATIONS, lists, night.stamp(STAGE, model_digest=package.digest))
-    return _report(night, package.digest, filters)
+    counts = Observation("lists")  # counted as they are written: reading them again costs as much as scoring them
+    observed = lists.observe(counts, *_counts())
+    night.lake.overwrite(RECOMMENDATIONS, observed, night.stamp(STAGE, model_digest=package.digest))
+    metrics = {**{name: float(value) for name, value in counts.get.items()}, **filters.metrics}
+    return StageReport(counts.get["lists"], counts.get["lists"], metrics=metrics, model_digest=package.digest)
 
 
 def night_lists(night: Night, package: ModelPackage) -> tuple[DataFrame, NightFilters]:
@@ -171,17 +174,10 @@ def load_scorer(shipped: ShippedCandidates, width: int, device: str) -> Scorer:
     return open_scorer(shipped_candidates(shipped), width, device)
 
 
-def _report(night: Night, model: str, filters: NightFilters) -> StageReport:
-    """Counts of the lists just written, by source; collects one row."""
-    lists = night.lake.read(RECOMMENDATIONS)
-    row = lists.agg(
-        F.count("*").alias("lists"),
-        F.count_if(F.col("source") == POPULARITY).alias("popularity_lists"),
-        F.count_if(F.col("shortfall").isNotNull()).alias("short_lists"),
-    ).first()
-    counts = row.asDict() if row else {}
-    metrics = {**{name: float(value) for name, value in counts.items()}, **filters.metrics}
-    return StageReport(counts["lists"], counts["lists"], metrics=metrics, model_digest=model)
+def _counts() -> list[Column]:
+    """Of lists: how many, and by what they are made."""
+    popular = F.count_if(F.col("source") == POPULARITY).alias("popularity_lists")
+    return [F.count("*").alias("lists"), popular, F.count_if(F.col("shortfall").isNotNull()).alias("short_lists")]
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -101,11 +101,11 @@ def test_another_engine_reads_the_same_lists(spark: SparkSession, platform: Path
 def test_the_same_night_again_has_nothing_to_do(
     spark: SparkSession, platform: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    before = lake_of(spark, platform).history(SERVING_RECOMMENDATIONS)[0].version
+    before = lake_of(spark, platform).last_commit(SERVING_RECOMMENDATIONS)
     day = ["--date", "2026-01-06"]
     assert main(["nightly", "--config", str(platform), *day]) == EXIT_OK
     assert main(["nightly", "--config", str(platform), *day, "--nothing-to-do-code", "7"]) == 7
-    assert lake_of(spark, platform).history(SERVING_RECOMMENDATIONS)[0].version == before
+    assert lake_of(spark, platform).last_commit(SERVING_RECOMMENDATIONS) == before
 
 
 def test_a_stage_run_again_changes_no_content(spark: SparkSession, platform: Path) -> None:
@@ -157,12 +157,12 @@ def test_a_refused_gate_leaves_what_is_served_and_exits_3(
     spark: SparkSession, platform: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     lake = lake_of(spark, platform)
-    before = lake.history(SERVING_RECOMMENDATIONS)[0].version
+    before = lake.last_commit(SERVING_RECOMMENDATIONS)
     strict = tmp_path / "strict.toml"
     strict.write_text(platform.read_text().replace("min_overlap = 0.0", "min_overlap = 0.0\nmax_abs_score = 1e-9"))
     assert main(["nightly", "--config", str(strict), "--date", "2026-01-09"]) == EXIT_GATE
     assert "absolute score of the model: expected at most 1e-09" in capsys.readouterr().err
-    assert lake.history(SERVING_RECOMMENDATIONS)[0].version == before
+    assert lake.last_commit(SERVING_RECOMMENDATIONS) == before
 
 
 Broken = Callable[[str], str]

@@ -100,11 +100,11 @@ def test_every_list_keeps_the_rules_and_says_truly_why_it_is_short(spark: SparkS
 
 def test_a_catalogue_that_changes_for_rules_alone_is_not_weighed_again(spark: SparkSession, config: Path) -> None:
     lake = Lake(spark, load_config(str(config)).lake.root)
-    before = lake.history(CANDIDATE_WEIGHTS)[0].version
+    before = lake.last_commit(CANDIDATE_WEIGHTS)
     write_attributes(config.parent, 25)
     for job in ("ingest-events", "weigh-candidates"):
         assert main([job, "--config", str(config), "--date", "2026-01-09"]) == EXIT_OK
-    assert lake.history(CANDIDATE_WEIGHTS)[0].version == before
+    assert lake.last_commit(CANDIDATE_WEIGHTS) == before
     now = lake.read(ITEMS).where("valid_to IS NULL").collect()
     ages = {json.loads(row["attributes"]).get("least_age") for row in now}
     assert ages == {25.0, None}

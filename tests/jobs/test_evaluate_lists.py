@@ -1,6 +1,7 @@
 """Judging served lists: the measures on hand-made users, and the job in a lake of two nights."""
 
 import math
+from collections.abc import Iterator
 from datetime import UTC, date, datetime
 from pathlib import Path
 
@@ -207,19 +208,18 @@ def test_a_night_judges_the_list_of_the_night_before_and_not_its_own(spark: Spar
     assert report.metrics["served_version"] == commit.version
 
 
-def test_a_publication_far_back_is_still_found(spark: SparkSession, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jobs.evaluate_lists.COMMITS_BACK", (2, 5))
+def test_publications_are_read_back_to_one_of_an_earlier_night_and_no_further(spark: SparkSession) -> None:
     stamps = [{"logical_date": f"2026-03-{day:02}"} for day in (9, 9, 9, 8)]  # one night served three times over
     history = [Commit(version, stamp) for version, stamp in zip((4, 3, 2, 1), stamps, strict=True)]
     history.append(Commit(0, {}))  # the table was made
 
     class Served(Lake):
-        def history(self, contract: TableContract, limit: int = 1) -> list[Commit]:
-            return history[:limit]
+        def commits(self, contract: TableContract) -> Iterator[Commit]:
+            return iter(history)
 
     lake = Served(spark, "lake")
     assert [commit.version for commit in publications(lake, date(2026, 3, 9))] == [4, 3, 2, 1]
-    assert [commit.version for commit in publications(lake, date(2026, 3, 10))] == [4, 3]
+    assert [commit.version for commit in publications(lake, date(2026, 3, 10))] == [4]
 
 
 def test_a_lake_that_served_nothing_has_no_users_to_judge(spark: SparkSession, tmp_path: Path) -> None:

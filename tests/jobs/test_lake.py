@@ -12,6 +12,7 @@ from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from jobs.commits import stamp_of
 from jobs.lake import Lake, Stamp
 from schemas.errors import ConfigError, ContractError, EmptyTableError, RetryableError
 from schemas.events import EVENTS
@@ -60,6 +61,16 @@ def test_tables_are_written_read_and_travelled_by_path_and_by_catalog(lake: Lake
     assert merged.reads == {"events": first}, "a commit does not say what was read before it"
     assert lake.read(EVENTS).where("value = 2.0").count() == 1
     lake.clear_staging("run3")
+
+
+def test_the_log_says_what_describe_history_says(lake: Lake, frame: Frame) -> None:
+    assert list(lake.commits(EVENTS)) == []
+    lake.append(EVENTS, frame(EVENTS, EVENT, {"event_id": "a"}), stamp("run1"))
+    lake.spark.sql(f"DELETE FROM {lake.name(EVENTS)} WHERE event_id = 'a'")  # a writer that says nothing of itself
+    lake.append(EVENTS, frame(EVENTS, EVENT, {"event_id": "b"}), stamp("run2"))
+    rows = lake.spark.sql(f"DESCRIBE HISTORY {lake.name(EVENTS)}").select("version", "userMetadata").collect()
+    assert [(c.version, c.stamp) for c in lake.commits(EVENTS)] == [(v, stamp_of(said)) for v, said in rows]
+    assert [c.stamp.get("run_id") for c in lake.commits(EVENTS)] == ["run2", None, "run1", None]
 
 
 def test_a_stage_that_a_run_repeats_lands_once(lake: Lake, frame: Frame) -> None:
