@@ -40,7 +40,7 @@ def stage(root: str, head: Head) -> Run:
 
     def run() -> dict[str, float]:
         start = time.perf_counter()
-        score_candidates.run(night.of(night.logical_date))
+        score_candidates.run(night.of(night.logical_date), in_full=True)
         return {"seconds": time.perf_counter() - start}
 
     return run

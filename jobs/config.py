@@ -116,11 +116,12 @@ class EmbedConfig:
     rows_per_call: int = 32
     length_buckets: tuple[int, ...] = (16, 64)  # the history length is always the last bucket
     items_per_call: int = 512
+    users_per_group: int = 100_000  # beyond so many users links are made in groups of buckets, each kept when done
 
     def __post_init__(self) -> None:
         _one_of("embed.device", self.device, DEVICES)
         require(self.gpu_amount > 0, "embed.gpu_amount", "above 0", self.gpu_amount)
-        _at_least(1, "embed", self, "partitions", "rows_per_call", "items_per_call")
+        _at_least(1, "embed", self, "partitions", "rows_per_call", "items_per_call", "users_per_group")
         rising = list(self.length_buckets) == sorted({length for length in self.length_buckets if length >= 1})
         require(rising, "embed.length_buckets", "positive lengths, rising", self.length_buckets)
 
@@ -130,7 +131,7 @@ class ScoreConfig:
     """Lists: their length, their filters, and how the work is cut."""
 
     k: int = 20
-    reserve: int = 20
+    reserve: int = 20  # the next best, kept so that a list with items gone need not be made from all candidates
     seen_types: tuple[str, ...] = ()  # event types that make an item seen; empty: all
     seen_days: int = 0  # an item is seen for so many days; 0: for ever
     rules: tuple[Rule, ...] = ()
@@ -140,11 +141,13 @@ class ScoreConfig:
     partitions: int = 2
     device: str = "cpu"
     gpu_amount: float = 1.0  # share of one GPU that a task takes
+    pairs_per_group: float = 2e10  # beyond it a full scoring is done in groups of buckets, each kept when it is done
+    audited_users: int = 50  # about as many merged or untouched lists are made in full as well, and must be the same
 
     def __post_init__(self) -> None:
         _one_of("score.device", self.device, DEVICES)
-        _at_least(1, "score", self, "k", "popularity_days", "partitions", "max_rule_classes")
-        _at_least(0, "score", self, "reserve", "seen_days")
+        _at_least(1, "score", self, "k", "popularity_days", "partitions", "max_rule_classes", "pairs_per_group")
+        _at_least(0, "score", self, "reserve", "seen_days", "audited_users")
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from jobs.arrow import as_histories, float_lists
+from jobs.bucket_groups import FOLDER, group_count, inputs_digest, staged_groups
 from jobs.gpu import Device, resource_profile, task_device
 from jobs.numerics import numerics_id
 from jobs.packages import require_history_length, require_package, ship_package, shipped_package
@@ -42,7 +43,8 @@ def run(night: Night) -> StageReport:
     stale = history.join(
         links.select("user_id", "history_digest"), on=["user_id", "history_digest"], how="left_anti"
     )
-    fresh = lake.stage(embed(night, stale, shipped), f"{night.run_id}/links")
+    staged = f"{STAGE}-{inputs_digest(night, model)}"
+    fresh = _embedded(night, stale, shipped, staged)
     made, kept = numerics_id(fresh, STAGE), numerics_id(links, "link_embeddings")
     if made and kept and made != kept:  # other bits: nothing of the old ones may stay beside the new
         fresh = lake.stage(embed(night, history, shipped), f"{night.run_id}/links-all")
@@ -54,8 +56,19 @@ def run(night: Night) -> StageReport:
         rows = fresh.withColumns({"model_digest": F.lit(model), "run_id": F.lit(night.run_id)})
         replaced = replace_users(links.where(where), touched, LINK_EMBEDDINGS.check(rows))
         lake.overwrite(LINK_EMBEDDINGS, replaced, night.stamp(STAGE, model_digest=model), where)
+    lake.clear_staging(f"{FOLDER}/{staged}")
     users = history.count()
     return StageReport(users, written, {"unchanged": users - written}, model_digest=model)
+
+
+def _embedded(night: Night, histories: DataFrame, shipped: str, staged: str) -> DataFrame:
+    """The links of these histories, computed once; many of them in groups of buckets that a resume finds again."""
+    lake, most = night.lake, night.config.embed.users_per_group
+    many = lake.read(USER_HISTORY).count() > most  # a look at the table's statistics; counting histories is a join
+    groups = group_count(histories.count(), most) if many else 1
+    if groups == 1:
+        return lake.stage(embed(night, histories, shipped), f"{night.run_id}/links")
+    return staged_groups(night, staged, groups, lambda mine: embed(night, histories.where(mine), shipped))
 
 
 def embed(night: Night, histories: DataFrame, shipped: str) -> DataFrame:

@@ -68,9 +68,8 @@ def ship_filters(night: Night, tables: FilterTables, item_ids: str, folder: Path
 
 
 def with_filters(users: DataFrame, filters: NightFilters) -> DataFrame:
-    """Users (attributes) with `rule_class` int and `denied` array<string>, never null, in place of `attributes`."""
-    classed = with_rule_class(users, filters.user_classes)
-    return classed.withColumn("denied", denied_items(filters.denied)).drop("attributes")
+    """Add `rule_class` int and `denied` array<string>, never null, to users (attributes)."""
+    return with_rule_class(users, filters.user_classes).withColumn("denied", denied_items(filters.denied))
 
 
 @lru_cache(maxsize=2)

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from pyspark.sql import DataFrame, SparkSession
 
@@ -65,6 +66,10 @@ class Lake:
                 raise EmptyTableError(f"table {contract.name}: expected below {self.root}, found none")
             version = commit.version
         self.reads[contract.name] = version
+        return self.past(contract, version)
+
+    def past(self, contract: TableContract, version: int) -> DataFrame:
+        """The table as of a version that `reads` does not note, because the stage does not work on it."""
         if self.by_path:
             reader = self.spark.read.format("delta").option("versionAsOf", version)
             return contract.check(reader.load(f"{self.root}/{contract.name}"))
@@ -119,10 +124,22 @@ class Lake:
         df.write.mode("overwrite").parquet(path)
         return self.spark.read.schema(df.schema).parquet(path)
 
+    def stage_once(self, df: DataFrame, name: str) -> DataFrame:
+        """As `stage`, but what a run that was interrupted has finished under the name is taken as it is."""
+        system, path = self._file(f"{self.staging}/{name}/_SUCCESS")  # written after everything else
+        if not system.exists(path):
+            return self.stage(df, name)
+        return self.spark.read.schema(df.schema).parquet(f"{self.staging}/{name}")
+
     def clear_staging(self, name: str) -> None:
         """Remove what `stage` wrote under a name or a folder of names."""
-        path = self.spark._jvm.org.apache.hadoop.fs.Path(f"{self.staging}/{name}")  # type: ignore[union-attr]
-        path.getFileSystem(self.spark._jsc.hadoopConfiguration()).delete(path, True)
+        system, path = self._file(f"{self.staging}/{name}")
+        system.delete(path, True)
+
+    def _file(self, place: str) -> tuple[Any, Any]:
+        """A place's file system and path, Java's."""
+        path: Any = self.spark._jvm.org.apache.hadoop.fs.Path(place)  # type: ignore[union-attr]
+        return path.getFileSystem(self.spark._jsc.hadoopConfiguration()), path
 
     def _write(
         self, contract: TableContract, df: DataFrame, stamp: Stamp, options: Mapping[str, str], mode: str

@@ -1,5 +1,6 @@
 """Positions and scores of a block of users <-> the list columns of `recommendations`."""
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -19,12 +20,15 @@ ITEM_LIST = "array<struct<rank: int, item_id: string, score: float>>"
 RESERVE = "array<struct<item_id: string, score: float>>"
 FLOOR = "struct<item_id: string, score: float>"
 SCORED = (
-    f"user_id string, user_bucket int, items {ITEM_LIST}, source string, shortfall string, "
-    f"reserve {RESERVE}, floor {FLOOR}, numerics_id string, eligibility_digest string"
+    f"user_id string, user_bucket int, items {ITEM_LIST}, source string, shortfall string, reserve {RESERVE}, "
+    f"floor {FLOOR}, inputs_hash bigint, numerics_id string, eligibility_digest string, how string"
 )
 SCORED_COLUMNS = (
-    "user_id", "user_bucket", "items", "source", "shortfall", "reserve", "floor", "numerics_id", "eligibility_digest"
+    "user_id", "user_bucket", "items", "source", "shortfall", "reserve",
+    "floor", "inputs_hash", "numerics_id", "eligibility_digest", "how",
 )  # fmt: skip
+FULL, MERGED = "full", "merged"
+"""How a list of the model was made: from all candidates, or from the last list; the third value is `popularity`."""
 
 _ENTRY = pa.struct([("item_id", pa.string()), ("score", pa.float32())])
 _RANKED = pa.struct([("rank", pa.int32()), ("item_id", pa.string()), ("score", pa.float32())])
@@ -34,22 +38,32 @@ def seen_positions(seen: pa.ListArray, item_ids: pa.Array) -> tuple[torch.Tensor
     """Lists of item ids -> sorted candidate positions, CSR: offsets [B + 1], positions. Non-candidates fall out."""
     lengths = pc.fill_null(pc.list_value_length(seen), 0).to_numpy(zero_copy_only=False)
     row = torch.repeat_interleave(torch.arange(len(seen)), torch.from_numpy(lengths.astype("int64")))
-    position = _positions(seen.flatten(), item_ids)
+    position = positions_of(seen.flatten(), item_ids)
     keys = torch.unique((row * len(item_ids) + position)[position >= 0])  # sorted by row, then position
     counts = torch.bincount(keys // max(len(item_ids), 1), minlength=len(seen))
     offsets = torch.cat([torch.zeros(1, dtype=torch.int64), torch.cumsum(counts, 0)])
     return offsets, keys % max(len(item_ids), 1)
 
 
-def _positions(ids: pa.Array, item_ids: pa.LargeStringArray) -> torch.Tensor:
-    """Each id's position among the sorted `item_ids`, -1 for strangers. No table of the catalogue is built."""
+def positions_of(ids: pa.Array, item_ids: pa.LargeStringArray) -> torch.Tensor:
+    """Each id's position among the sorted `item_ids`; a stranger's is -1 less the place where it would stand.
+
+    No table of the catalogue is built. A null is at -1.
+    """
     coded = ids.cast(pa.large_string()).dictionary_encode()
     if carried():
         found = find_positions(_packed(item_ids), _packed(coded.dictionary))
     else:
-        found = _int64(pc.index_in(coded.dictionary, value_set=item_ids))
+        found = torch.tensor([_position(item, item_ids) for item in coded.dictionary.to_pylist()], dtype=torch.int64)
     codes = _int64(coded.indices)
     return torch.where(codes >= 0, found[codes.clamp(min=0)], -1) if len(found) else codes
+
+
+def _position(item: str, item_ids: pa.LargeStringArray) -> int:
+    """As the kernel finds it, where there is no kernel."""
+    key = item.encode()
+    place = bisect_left(range(len(item_ids)), key, key=lambda at: item_ids[at].as_py().encode())
+    return place if place < len(item_ids) and item_ids[place].as_py() == item else -1 - place
 
 
 def _packed(ids: pa.LargeStringArray) -> tuple[torch.Tensor, torch.Tensor]:
@@ -65,14 +79,13 @@ def _int64(values: pa.Array) -> torch.Tensor:
 
 
 def list_arrays(top: TopK, item_ids: pa.Array, k: int) -> dict[str, pa.Array]:
-    """`items`, `reserve` and `floor` of each row; the floor is null where nothing was cut off."""
+    """`items` and `reserve` of each row."""
     width = top.positions.shape[1]
     places = torch.arange(width).expand_as(top.positions)
     filled = places < top.count[:, None]
     return {
         "items": _entries(top, item_ids, filled & (places < k), ranked=True),
         "reserve": _entries(top, item_ids, filled & (places >= k), ranked=False),
-        "floor": _floor(top, item_ids),
     }
 
 
@@ -89,8 +102,8 @@ def _entries(top: TopK, item_ids: pa.Array, kept: torch.Tensor, ranked: bool) ->
     return pa.ListArray.from_arrays(pa.array(offsets.numpy()), values)
 
 
-def _floor(top: TopK, item_ids: pa.Array) -> pa.StructArray:
-    """The last kept entry of full rows: below it nothing was kept."""
+def cut_floors(top: TopK, item_ids: pa.Array) -> pa.StructArray:
+    """The last entry of lists without room, below which nothing was kept; null for the others."""
     full = top.count == top.positions.shape[1]
     last = torch.where(full, top.positions[:, -1], torch.zeros_like(top.count))
     names = item_ids.take(pa.array(last.numpy())).cast(pa.string())

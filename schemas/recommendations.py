@@ -3,7 +3,7 @@
 from pyspark.sql.types import ArrayType
 
 from schemas.contract import Field, TableContract
-from schemas.types import RANKED_ITEM, RUN_ID, SCORED_ITEM, STRING, USER_BUCKET
+from schemas.types import LONG, RANKED_ITEM, RUN_ID, SCORED_ITEM, STRING, USER_BUCKET
 
 MODEL, POPULARITY = "model", "popularity"
 """What a list is made by: the values of `source`, here and in `serving_recommendations`."""
@@ -31,6 +31,12 @@ RECOMMENDATIONS = TableContract(
             SCORED_ITEM,
             "Nothing below this (score, item_id) was kept",
             required=False,
+            provenance=True,
+        ),
+        Field(
+            "inputs_hash",
+            LONG,
+            "Over the user's links, attributes and seen items that the list was made from",
             provenance=True,
         ),
         Field("eligibility_digest", STRING, "The filters the list was made under", provenance=True),

@@ -61,7 +61,7 @@ def cut_into(night: Night, partitions: int) -> Night:
 
 def plan_of(night: Night) -> str:
     """The physical plan without what differs from run to run: ids of expressions, places of files."""
-    lists, _ = night_lists(night, load_package(require_package(night)))
+    lists = night_lists(night, load_package(require_package(night)), in_full=True).lists
     text = lists._jdf.queryExecution().executedPlan().treeString()  # type: ignore[operator]
     text = re.sub(r"#\d+L?|\[plan_id=\d+\]|, \[\]|(?<=lambda x)_\d+", "", text)
     # of a scan its columns are enough: its filters hold dates and digests
@@ -81,13 +81,13 @@ def test_users_flow_through_once(night: Night, no_broadcast: None) -> None:
 def test_lists_are_the_same_in_any_number_of_partitions(night: Night) -> None:
     found = set()
     for partitions in (1, 2, 7, 64):
-        score_candidates.run(cut_into(night, partitions))
+        score_candidates.run(cut_into(night, partitions), in_full=True)
         found.add(table_digest(night.lake.read(RECOMMENDATIONS), RECOMMENDATIONS))
     assert len(found) == 1
 
 
 def test_the_compiled_kernel_made_the_lists(night: Night) -> None:
-    score_candidates.run(night)
+    score_candidates.run(night, in_full=True)
     ids = night.lake.read(RECOMMENDATIONS).select("numerics_id").distinct().collect()
     assert [row["numerics_id"] for row in ids] == ["kernel=lime-1"]
 
@@ -105,11 +105,11 @@ def test_bad_links_are_named_by_a_hash_of_their_user(
         LINK_EMBEDDINGS, links.withColumn("links", F.coalesce(bad, "links")), night.stamp("test")
     )
     hashed = sha256(b"u00000007").hexdigest()
-    assert exit_code(lambda: score_candidates.run(night).rows_out) == EXIT_INPUT
+    assert exit_code(lambda: score_candidates.run(night, in_full=True).rows_out) == EXIT_INPUT
     said = capsys.readouterr().err
     assert "links of user row" in said and f"link_embeddings, row with sha2(user_id, 256) = '{hashed}'" in said
     night.lake.overwrite(LINK_EMBEDDINGS, links.withColumn("history_digest", F.lit("old")), night.stamp("test/old"))
-    assert exit_code(lambda: score_candidates.run(night.of(night.logical_date)).rows_out) == EXIT_INPUT
+    assert exit_code(lambda: score_candidates.run(night.of(night.logical_date), in_full=True).rows_out) == EXIT_INPUT
     said += capsys.readouterr().err
     assert "link_embeddings: expected links of every history under this model" in said
     assert "u00000" not in said
@@ -127,7 +127,7 @@ from benchmarks.scored_lake import night_of
 from jobs import score_candidates
 from tests.test_score_stage import K, cut_into
 
-plain = score_candidates._score_batches
+plain = score_candidates.scored_batches
 
 def parent_of(process):
     return int(Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[1])
@@ -144,13 +144,13 @@ def dying(*arguments):
             yield lists
     return score_batches
 
-score_candidates._score_batches = dying
-score_candidates.run(cut_into(night_of(root, "mlp", K), 8))
+score_candidates.scored_batches = dying
+score_candidates.run(cut_into(night_of(root, "mlp", K), 8), in_full=True)
 """
 
 
 def test_a_lost_executor_changes_no_list(root: str, night: Night, tmp_path: Path) -> None:
-    score_candidates.run(night)
+    score_candidates.run(night, in_full=True)
     undisturbed = table_digest(night.lake.read(RECOMMENDATIONS), RECOMMENDATIONS)
     script, mark = tmp_path / "lost.py", tmp_path / "killed"
     script.write_text(LOST_EXECUTOR)

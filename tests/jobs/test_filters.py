@@ -23,7 +23,7 @@ from jobs.lists import filtered_rows, seen_positions, short_reasons, shortfall
 from jobs.popularity import PopularItems, popular_items, write_popularity
 from jobs.rule_config import Denied, Rule
 from jobs.rules import UserClasses, denied_items
-from jobs.score_candidates import seen_items
+from jobs.score_users import seen_items
 from jobs.stage import Night
 from jobs.weigh_candidates import chosen_items, latest_features
 from lime_model.scoring.lists import Excluded
