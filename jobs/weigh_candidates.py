@@ -60,10 +60,10 @@ def run(
         replaced = others.unionByName(CANDIDATE_WEIGHTS.check(rows))
         where = f"model_digest = '{model}'"
         lake.overwrite(CANDIDATE_WEIGHTS, replaced, night.stamp(STAGE, model_digest=model), where)
-    known = package.vocabulary
-    strange = [row["item_id"] not in known for row in items.select("item_id").toLocalIterator()]
-    metrics = {"items_without_training_events": float(sum(strange))}
-    return StageReport(len(strange), written, {"unchanged": len(strange) - written}, metrics, model_digest=model)
+    counted = items.select("item_id").mapInArrow(_count_items(shipped), "items long, strange long")
+    ((count, strange),) = counted.agg(F.coalesce(F.sum("items"), F.lit(0)), F.sum("strange")).collect()
+    metrics = {"items_without_training_events": float(strange or 0)}
+    return StageReport(count, written, {"unchanged": count - written}, metrics, model_digest=model)
 
 
 def latest_features(items: DataFrame, moment: datetime) -> DataFrame:
@@ -108,6 +108,18 @@ def _weigh_batches(
             yield pa.RecordBatch.from_pydict(columns)
 
     return weigh_batches
+
+
+def _count_items(shipped: str) -> Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
+    """The function that counts, in tasks, items and those that the model's training never saw."""
+
+    def count_items(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        known = shipped_package(shipped).vocabulary
+        for batch in batches:
+            strange = sum(item not in known for item in batch.column("item_id").to_pylist())
+            yield pa.RecordBatch.from_pydict({"items": [len(batch)], "strange": [strange]})
+
+    return count_items
 
 
 @lru_cache(maxsize=2)
