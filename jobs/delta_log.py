@@ -20,9 +20,8 @@ class DeltaLog:
 
     def __init__(self, spark: SparkSession, location: str) -> None:
         self._jvm: Any = spark._jvm
-        path = self._jvm.org.apache.hadoop.fs.Path(location, "_delta_log")
-        self._system = path.getFileSystem(spark._jsc.hadoopConfiguration())
-        self._path = path
+        self._path: Any = spark._jvm.org.apache.hadoop.fs.Path(location, "_delta_log")  # type: ignore[union-attr]
+        self._system = self._path.getFileSystem(spark._jsc.hadoopConfiguration())
 
     def versions(self) -> list[int]:
         """Versions whose commits are still in the log, newest first; empty where there is no table."""

@@ -4,7 +4,7 @@ The position of an item is its rank by id, so a tie between positions is a tie b
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from pathlib import Path
 
@@ -17,8 +17,10 @@ from lime_model.packed import (
     Dimensions,
     Header,
     from_groups,
+    groups_of,
     map_sections,
     read_header,
+    take_rows,
     to_groups,
 )
 from schemas.errors import BadNumberError, ModelArtifactError
@@ -90,6 +92,26 @@ class Candidates:
             None if self.G is None else from_groups(self.G, first, n),
             None if self.W is None else from_groups(self.W, first, n),
             self.b.reshape(-1)[first : first + n],
+        )
+
+    def subset(self, positions: Tensor) -> "Candidates":
+        """A copy of the candidates at these positions, ascending. Bounds stay those of all, scores the same bits."""
+        groups, offsets = groups_of(len(positions)), self.item_offsets
+        sizes = offsets.diff()[positions]
+        ends = sizes.cumsum(0)
+        moved = torch.repeat_interleave(offsets[positions] - ends + sizes, sizes)  # from a byte's new place to its old
+        tables = {"A": self.A, "G": self.G, "W": self.W, "b": self.b[:, None]}
+        taken = {name: to_groups(take_rows(table, positions)) for name, table in tables.items() if table is not None}
+        sections = {name: _filled(section, groups) for name, section in taken.items()}
+        return replace(
+            self,
+            count=len(positions),
+            item_bytes=self.item_bytes[moved + torch.arange(len(moved))],
+            item_offsets=torch.cat([ends.new_zeros(1), ends]),
+            A=sections["A"],
+            G=sections.get("G"),
+            W=sections.get("W"),
+            b=sections["b"].squeeze(1),
         )
 
     @classmethod

@@ -50,7 +50,7 @@ class Dimensions:
 
     @property
     def groups(self) -> int:
-        return -(-self.count // (GROUP * GROUPS_TOGETHER)) * GROUPS_TOGETHER
+        return groups_of(self.count)
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Section -> shape, in file order."""
@@ -147,6 +147,11 @@ def read_only(array: "np.ndarray[Any, np.dtype[_Scalar]]") -> Tensor:
         return torch.from_numpy(array)
 
 
+def groups_of(count: int) -> int:
+    """Groups that hold so many candidates, filled up to whole tiles."""
+    return -(-count // (GROUP * GROUPS_TOGETHER)) * GROUPS_TOGETHER
+
+
 def to_groups(rows: Tensor) -> Tensor:
     """[n, width] -> [ceil(n / 16), width, 16], the last lanes zero."""
     n, width = rows.shape
@@ -161,6 +166,11 @@ def from_groups(section: Tensor, first: int, count: int) -> Tensor:
     start, end = first // GROUP, -(-(first + count) // GROUP)
     rows = section[start:end].transpose(1, 2).reshape(-1, section.shape[1])
     return rows[first - start * GROUP :][:count]
+
+
+def take_rows(section: Tensor, positions: Tensor) -> Tensor:
+    """The rows at `positions` [n] of a section [groups, width, 16] -> [n, width]."""
+    return section[positions // GROUP, :, positions % GROUP]
 
 
 def _values(path: Path, start: bytes) -> Mapping[str, Any]:

@@ -79,7 +79,10 @@ _POINTERS = ("A", "G", "W", "b", "fold", "g", "w", "A_max", "G_max", "W_max")
 
 
 def find_positions(items: tuple[Tensor, Tensor], ids: tuple[Tensor, Tensor], build: str = "") -> Tensor:
-    """Sorted ids and others, each as (bytes, offsets [n + 1]) -> positions of the others, -1 for strangers."""
+    """Sorted ids and others, each as (bytes, offsets [n + 1]) -> positions of the others.
+
+    A stranger's is -1 less the place where it would stand.
+    """
     found = torch.empty(len(ids[1]) - 1, dtype=torch.int64)
     library = _declared(build or carried()[0])
     (item_bytes, item_offsets), (id_bytes, id_offsets) = items, ids

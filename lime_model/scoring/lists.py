@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from lime_model.config import require
+from lime_model.packed import groups_of
 from schemas.errors import InputError
 
 
@@ -62,11 +63,6 @@ def check_request(shape: tuple[int, ...], P: Tensor, excluded: Excluded, eligibl
         low, high = int(class_of.min()), int(class_of.max())
         _expect("class_of", f"0..{len(masks) - 1}", low >= 0 and high < len(masks), [low, high])
     _check_positions(excluded, count)
-
-
-def groups_of(count: int) -> int:
-    """Groups of 16 that hold so many candidates, filled up to whole tiles of 64."""
-    return -(-count // 64) * 4
 
 
 def _check_positions(excluded: Excluded, count: int) -> None:

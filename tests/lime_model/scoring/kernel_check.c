@@ -183,7 +183,7 @@ static void check_find(void) {
   const char *strange = "abcd";
   int64_t strange_offsets[] = {0, 4};
   lime_find((const uint8_t *)ids, offsets, 6, (const uint8_t *)strange, strange_offsets, 1, found);
-  if (found[0] != -1) fail("find of a stranger", 0, found[0]);
+  if (found[0] != -4) fail("find of a stranger", 0, found[0]);
   lime_find((const uint8_t *)ids, offsets, 0, (const uint8_t *)strange, strange_offsets, 1, found);
   if (found[0] != -1) fail("find in nothing", 0, found[0]);
 }
