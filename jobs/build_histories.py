@@ -24,24 +24,36 @@ STAGE = "build_histories"
 
 def run(night: Night) -> StageReport:
     """Bring both tables to the night's cut-off."""
-    lake, n = night.lake, night.config.model.max_history
-    events, items = lake.read(EVENTS), lake.read(ITEMS)
-    versions = {"events": lake.reads["events"], "items": lake.reads["items"]}
-    watermark = {**versions, "cutoff": night.cutoff.isoformat(), "history_length": n}
-    before = events.where(F.col("event_ts") < timestamp(night.cutoff))
+    before, items, watermark = _inputs(night)
     touched = _touched(night, before, watermark)
     if touched is not None:
-        touched = lake.stage(touched, f"{night.run_id}/touched")
+        touched = night.lake.stage(touched, f"{night.run_id}/touched")
         if touched.isEmpty():
             return StageReport()
         before = before.join(touched, on=["user_id"], how="left_semi")  # `touched` is unique
-    history = as_histories(before, items, n).withColumn("run_id", F.lit(night.run_id))
+    history = as_histories(before, items, night.config.model.max_history).withColumn("run_id", F.lit(night.run_id))
     seen = as_seen(before).withColumn("run_id", F.lit(night.run_id))
     # user_seen first: the watermark lives in user_history, so a kill in between repeats both.
     _replace(night, USER_SEEN, seen, touched, {})
     written = _replace(night, USER_HISTORY, history, touched, watermark)
     rows_in = written if touched is None else touched.count()
     return StageReport(rows_in=rows_in, rows_out=written)
+
+
+def touched_users(night: Night) -> DataFrame | None:
+    """The users whom the build would touch, by what is in the tables now, once each; None: everybody."""
+    before, _, watermark = _inputs(night)
+    return _touched(night, before, watermark)
+
+
+def _inputs(night: Night) -> tuple[DataFrame, DataFrame, dict[str, object]]:
+    """Events before the cut-off, items, and the watermark that they make."""
+    lake = night.lake
+    events, items = lake.read(EVENTS), lake.read(ITEMS)
+    versions = {"events": lake.reads["events"], "items": lake.reads["items"]}
+    length = night.config.model.max_history
+    watermark = {**versions, "cutoff": night.cutoff.isoformat(), "history_length": length}
+    return events.where(F.col("event_ts") < timestamp(night.cutoff)), items, watermark
 
 
 def _touched(night: Night, before: DataFrame, now: dict[str, object]) -> DataFrame | None:

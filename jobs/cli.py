@@ -13,7 +13,10 @@ from schemas import errors
 from schemas.errors import LimeError
 
 COMMANDS = {
+    "plan": "print what a night would read, write and compute; write nothing",
     "nightly": "run one whole night and publish it",
+    "resume": "go on with an interrupted night, by its own plan",
+    "status": "say what is served and how the last nights ended",
     "ingest-events": "read new raw files into events, items and users",
     "build-histories": "bring user_history and user_seen to the night's cut-off",
     "train-model": "train a model package on events up to the cut-off",

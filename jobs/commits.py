@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import UTC, date, datetime
 
 from delta.exceptions import captured as delta_errors  # importing it is what makes PySpark raise these
 
@@ -49,10 +49,21 @@ class Stamp:
 
 @dataclass(frozen=True)
 class Commit:
-    """One commit of a table: its version and the stamp it carries (empty where something else wrote it)."""
+    """One commit of a table: its version, the stamp it carries (empty where something else wrote it), Delta's words."""
 
     version: int
     stamp: Mapping[str, object]
+    info: Mapping[str, object] = field(default_factory=dict)
+
+    @property
+    def is_creation(self) -> bool:
+        """Whether it made an empty table: it comes before the first rows and carries nobody's stamp."""
+        return self.info.get("operation") == "CREATE TABLE"
+
+    @property
+    def committed_at(self) -> datetime:
+        """When, by its writer's clock."""
+        return datetime.fromtimestamp(int(str(self.info["timestamp"])) / 1e3, UTC)
 
     @property
     def inputs(self) -> Mapping[str, object]:

@@ -34,18 +34,22 @@ class DeltaLog:
 
     def commits(self) -> Iterator[Commit]:
         """The commits, newest first, each read when it is asked for."""
-        return (Commit(version, stamp_of(self._user_metadata(version))) for version in self.versions())
+        return (self._commit(version) for version in self.versions())
 
-    def _user_metadata(self, version: int) -> str | None:
-        """What the commit's writer said of it; None where it said nothing."""
+    def _commit(self, version: int) -> Commit:
+        info = self._info(version)
+        return Commit(version, stamp_of(info.get("userMetadata")), info)
+
+    def _info(self, version: int) -> dict[str, Any]:
+        """What the commit's writer said of it; empty where it said nothing."""
         file = self._jvm.org.apache.hadoop.fs.Path(self._path, f"{version:020d}.json")
         stream = self._jvm.java.io.InputStreamReader(self._system.open(file), "UTF-8")
         reader = self._jvm.java.io.BufferedReader(stream)
         try:
             while (line := reader.readLine()) is not None:  # the first one, as Delta writes them
                 if line.startswith('{"commitInfo"'):
-                    found: str | None = json.loads(line)["commitInfo"].get("userMetadata")
+                    found: dict[str, Any] = json.loads(line)["commitInfo"]
                     return found
         finally:
             reader.close()
-        return None
+        return {}

@@ -2,8 +2,9 @@
 
 `--date next` (the default) is the night after the one served; on an empty lake it is the configuration's first.
 Before its first stage the night writes its plan to `runs`, after its last the rows of all stages: one commit each.
-Every stage writes only what changed, so a night that was interrupted is simply started again. One that was killed
-between its publication and its rows in `runs` is recorded first, by whichever night comes next.
+Every stage writes only what changed, so a night that was interrupted may be started again, with what is there now;
+`lime resume` goes on with what was planned. One that was killed between its publication and its rows in `runs` is
+recorded first, by whichever night comes next.
 """
 
 import argparse
@@ -11,37 +12,16 @@ import logging
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 
-from jobs import (
-    build_histories,
-    embed_users,
-    evaluate_lists,
-    ingest_events,
-    publish,
-    score_candidates,
-    train_model,
-    weigh_candidates,
-)
+from jobs import evaluate_lists, ingest_events, plan_row, publish
 from jobs.config import NightConfig
 from jobs.lake import Lake
-from jobs.packages import current_package
-from jobs.progress import Progress
+from jobs.plan_row import Plan, make_plan
 from jobs.publish import is_published, served_commit, served_date
-from jobs.report import default_path, sample_lists, write_report
+from jobs.report import default_path, write_report
 from jobs.report_data import is_recorded
-from jobs.stage import (
-    Job,
-    Night,
-    StageRecord,
-    StageReport,
-    job_parser,
-    open_night,
-    record_stages,
-    require_ended,
-    run_stage,
-    summary,
-)
-from schemas.all_tables import TABLES
-from schemas.errors import EXIT_OK, GateError, InputError
+from jobs.run_night import add_nothing_to_do_code, add_report, add_retrain, nothing_to_do, run_night
+from jobs.stage import Night, job_parser, open_night, record_stages, require_ended, run_stage
+from schemas.errors import InputError
 
 STAGE = "nightly"
 log = logging.getLogger("lime")
@@ -52,66 +32,28 @@ def main(argv: list[str] | None = None) -> int:
     args = arg_parser().parse_args(argv)
     night = open_night(args, date.max)
     record_lost_publication(night)
-    logical_date, why_not = choose_date(night.lake, night.config.night, args.date)
+    plan = next_plan(night, args.date, args.retrain)
+    if isinstance(plan, str):
+        return nothing_to_do(plan, args.nothing_to_do_code)
+    night = plan.of(night)
+    report = args.report or default_path(night, "--report")
+    log.info("night of %s: events before %s UTC, run %s", night.logical_date, night.cutoff.date(), night.run_id)
+    if plan.files.read_before:
+        log.info("raw files: %d new, %d skipped (read before)", len(plan.files.all), plan.files.read_before)
+    record_stages(night, [plan_row.as_record(plan)], plan_row.STAGE)
+    return run_night(night, plan, {}, report)
+
+
+def next_plan(night: Night, asked: str, retrain: bool) -> Plan | str:
+    """The plan of the night that is asked for, as a run of its own, or why there is nothing to do; writes nothing."""
+    logical_date, why_not = choose_date(night.lake, night.config.night, asked)
     if logical_date is None:
-        return _nothing_to_do(why_not, args.nothing_to_do_code)
+        return why_not
     night = night.of(logical_date)
     files = ingest_events.new_files(night)
-    if is_published(night) and not files.all and not args.retrain:
-        return _nothing_to_do(f"{logical_date} is published from the same inputs", args.nothing_to_do_code)
-    report = args.report or default_path(night, "--report")
-    log.info("night of %s: events before %s UTC, run %s", logical_date, night.cutoff.date(), night.run_id)
-    if files.read_before:
-        log.info("raw files: %d new, %d skipped (read before)", len(files.all), files.read_before)
-    records, refusal = run_night(night, files, args.retrain, Progress(log))
-    write_report(night, records, report)
-    if refusal:
-        log.info("refused %s; report: %s", logical_date, report)
-        raise refusal
-    for sample in sample_lists(night, 3):
-        log.info("%s", sample.as_text())
-    log.info("published %s; report: %s", logical_date, report)
-    return EXIT_OK
-
-
-def run_night(
-    night: Night, files: ingest_events.NewFiles, retrain: bool, progress: Progress
-) -> tuple[list[StageRecord], GateError | None]:
-    """Plan, stages, `runs`. A gate that refuses ends the night: it is recorded with what it saw and handed back."""
-    stages: list[tuple[str, Job]] = [
-        (ingest_events.STAGE, lambda n: ingest_events.run(n, files)),
-        (build_histories.STAGE, build_histories.run),
-    ]
-    if retrain or current_package(night) is None:
-        stages.append((train_model.STAGE, lambda n: train_model.run(n, progress.note)))
-    else:
-        progress.skip(train_model.STAGE, "there is a model; --retrain makes another")
-    for job in (evaluate_lists, embed_users, weigh_candidates, score_candidates, publish):
-        stages.append((job.STAGE, job.run))
-    record_stages(night, [_plan(night, files)], "plan")
-    records: list[StageRecord] = []
-    for name, job_run in stages:
-        with progress.stage(name, len(records) + 1, len(stages)):
-            try:
-                record = run_stage(night, name, job_run)
-            except GateError as refusal:
-                refused = StageReport(metrics={**refusal.figures, "refused": 1.0})
-                records.append(StageRecord(name, refused, {}, {}, datetime.now(UTC), 0.0))
-                record_stages(night, records, "stages")
-                return records, refusal
-        records.append(record)
-        log.info("%s", summary(record))
-    record_stages(night, records, "stages")
-    return records, None
-
-
-def _plan(night: Night, files: ingest_events.NewFiles) -> StageRecord:
-    """What the night is about to read: raw files with sizes and digests, table versions, model, configuration."""
-    commits = {name: night.lake.last_commit(table) for name, table in TABLES.items()}
-    versions = {name: commit.version for name, commit in commits.items() if commit}
-    package = current_package(night)
-    report = StageReport(files=files.all, model_digest=package.name if package else None)
-    return StageRecord("plan", report, versions, {}, datetime.now(UTC), 0.0)
+    if is_published(night) and not files.all and not retrain:
+        return f"{logical_date} is published from the same inputs"
+    return make_plan(night, files, retrain)
 
 
 def choose_date(lake: Lake, config: NightConfig, asked: str) -> tuple[date | None, str]:
@@ -157,23 +99,10 @@ def record_lost_publication(night: Night) -> None:
         log.info("its report: lime report --date %s --into FILE", when)
 
 
-def _nothing_to_do(why: str, code: int) -> int:
-    log.info("nothing to do: %s", why)
-    return code
-
-
 def arg_parser() -> argparse.ArgumentParser:
     """The command's arguments."""
     parser = job_parser(STAGE, "Run one whole night and publish it.", next_night=True)
-    parser.add_argument("--retrain", action="store_true", help="train a model even if there is one")
-    parser.add_argument(
-        "--report", metavar="FILE", help="where the report goes (default: reports/ in the lake)"
-    )
-    parser.add_argument(
-        "--nothing-to-do-code",
-        type=int,
-        default=EXIT_OK,
-        metavar="N",
-        help="exit code of a night with nothing to do (default: 0)",
-    )
+    add_retrain(parser)
+    add_report(parser)
+    add_nothing_to_do_code(parser)
     return parser

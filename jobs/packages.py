@@ -44,8 +44,16 @@ def current_package(night: Night) -> Path | None:
     """The newest package that saw nothing after the night's cut-off; None where there is none.
 
     Newest is by the cut-off it was trained to, then by when it was made: a package trained on later events
-    than the night may see is never chosen for it.
+    than the night may see is never chosen for it. A run that goes by one package has that one, whatever came
+    since; raises ModelArtifactError where it is gone.
     """
+    if night.model:
+        folder = night.packages / night.model
+        if not folder.is_dir():
+            raise ModelArtifactError(
+                f"packages {night.packages}: expected {night.model}, which run {night.run_id} goes by; found none"
+            )
+        return folder
     fit = []
     for folder in package_folders(night.packages):
         manifest = read_manifest(folder)

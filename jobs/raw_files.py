@@ -11,7 +11,7 @@ from urllib.parse import unquote
 
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
-from pyspark.sql import SparkSession
+from pyspark.sql import Row, SparkSession
 from pyspark.sql import functions as F
 
 from jobs.config import EventSource, ItemSource, UserSource
@@ -21,6 +21,7 @@ from schemas.errors import InputError
 Source = EventSource | ItemSource | UserSource
 
 DIGEST_LIMIT = 2_000_000_000  # bytes; Spark cannot hold a longer file as one value
+_VERSION = "version:"  # what begins the digest of a Delta source's version
 _DATE = r"(\d{4}-\d{2}-\d{2})"
 
 
@@ -68,6 +69,34 @@ def with_digests(spark: SparkSession, name: str, files: Sequence[RawFile]) -> li
         replace(f, digest=digests.get(f.name, f"size-and-time:{f.bytes}:{f.modified_at.isoformat()}"))
         for f in files
     ]
+
+
+def require_unchanged(spark: SparkSession, name: str, files: Sequence[RawFile]) -> None:
+    """Raise InputError naming the first of the files that is not there, or not with the digest that it had."""
+    present = [f for planned in files if (f := _as_it_stands(spark, name, planned)) is not None]
+    found = {f.name: f.digest for f in with_digests(spark, name, present)}
+    for f in files:
+        if found.get(f.name) != f.digest:
+            raise InputError(
+                f"source {name}: {f.name}: expected the file with digest {f.digest}, found "
+                + (f"digest {found[f.name]}" if f.name in found else "none")
+            )
+
+
+def _as_it_stands(spark: SparkSession, name: str, planned: RawFile) -> RawFile | None:
+    """A planned file as it is now, its digest still to be made; None where there is none.
+
+    A Delta table that was made again has other times at its versions: what was planned is gone.
+    """
+    with reading(name, planned.name):
+        if planned.digest.startswith(_VERSION):
+            path, version = planned.name.rsplit("@", 1)
+            rows = spark.sql(f"DESCRIBE HISTORY delta.`{path}`").where(F.col("version") == int(version)).collect()
+            found = [_delta_file(name, path, row) for row in rows]
+            return next((f for f in found if f.modified_at == planned.modified_at), None)
+        path = spark._jvm.org.apache.hadoop.fs.Path(planned.name)  # type: ignore[union-attr]
+        system = path.getFileSystem(spark._jsc.hadoopConfiguration())
+        return _plain_file(name, system.getFileStatus(path)) if system.exists(path) else None
 
 
 @contextmanager
@@ -121,16 +150,12 @@ def _glob(spark: SparkSession, name: str, path: str) -> list[RawFile]:
     found = list(system.globStatus(pattern) or [])
     found = [f for s in found for f in (system.listStatus(s.getPath()) if s.isDirectory() else [s])]
     files = (f for f in found if f.isFile() and not f.getPath().getName().startswith(("_", ".")))
-    return [
-        RawFile(
-            name,
-            f.getPath().toString(),
-            f.getLen(),
-            datetime.fromtimestamp(f.getModificationTime() / 1e3, UTC),
-            "",
-        )
-        for f in files
-    ]
+    return [_plain_file(name, f) for f in files]
+
+
+def _plain_file(name: str, status: Any) -> RawFile:  # noqa: ANN401 - a Java object
+    modified_at = datetime.fromtimestamp(status.getModificationTime() / 1e3, UTC)
+    return RawFile(name, status.getPath().toString(), status.getLen(), modified_at, "")
 
 
 def _date_of(name: str, path: str) -> date | None:
@@ -156,9 +181,13 @@ def _as_regex(part: str) -> str:
 
 def _delta_version(spark: SparkSession, name: str, path: str) -> RawFile:
     """The newest version of a Delta source."""
-    row = spark.sql(f"DESCRIBE HISTORY delta.`{path}` LIMIT 1").select("version", "timestamp").first()
+    row = spark.sql(f"DESCRIBE HISTORY delta.`{path}` LIMIT 1").first()
     if row is None:
         raise InputError(f"source {name}: {path}: expected a Delta table with a commit, found none")
-    return RawFile(
-        name, f"{path}@{row['version']}", 0, row["timestamp"].astimezone(UTC), f"version:{row['version']}"
-    )
+    return _delta_file(name, path, row)
+
+
+def _delta_file(name: str, path: str, row: Row) -> RawFile:
+    """A row of a Delta source's history as the one "file" that the version is."""
+    version = row["version"]
+    return RawFile(name, f"{path}@{version}", 0, row["timestamp"].astimezone(UTC), f"{_VERSION}{version}")

@@ -67,10 +67,10 @@ def newest_run(lake: Lake, logical_date: date) -> tuple[str, list[StageRecord]]:
     rows = sorted(found, key=lambda row: row["started_at"])
     whole = [row["run_id"] for row in rows if row["stage"] == PUBLISH]
     run_id = whole[-1] if whole else rows[-1]["run_id"]
-    return run_id, [_record(row) for row in rows if row["run_id"] == run_id]
+    return run_id, [as_record(row) for row in rows if row["run_id"] == run_id]
 
 
-def _record(row: Row) -> StageRecord:
+def as_record(row: Row) -> StageRecord:
     """A row of `runs` as the record it was made from; raw files stay behind, the report does not name them."""
     report = StageReport(
         row["rows_in"], row["rows_out"], row["dropped"], row["metrics"], model_digest=row["model_digest"]

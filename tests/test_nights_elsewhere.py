@@ -1,10 +1,5 @@
 """The same first night in other circumstances: killed and started again, and on a catalog instead of a folder."""
 
-import os
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,12 +20,11 @@ from schemas.serving_recommendations import SERVING_RECOMMENDATIONS
 from schemas.user_history import USER_HISTORY
 from schemas.user_seen import USER_SEEN
 from schemas.users import USERS
-from tests.standalone import ROOT
+from tests.kills import kill_night
 
 CONTENT = (
     EVENTS, ITEMS, USERS, USER_HISTORY, USER_SEEN, LINK_EMBEDDINGS, CANDIDATE_WEIGHTS, SERVING_RECOMMENDATIONS
 )  # fmt: skip
-START_SECONDS = 300
 
 
 def digests(lake: Lake) -> dict[str, str]:
@@ -46,17 +40,8 @@ def undisturbed(first_night: Path, spark: SparkSession) -> Lake:
 @pytest.fixture
 def killed(first_night: Path, spark: SparkSession, tmp_path: Path) -> Lake:
     """A lake where the night was killed, JVM and all, while it embedded; nothing of that stage is committed."""
-    root, said = tmp_path / "killed", tmp_path / "killed.log"
-    command = [sys.executable, "-m", "jobs.cli", "nightly", "--config", str(first_night), "--lake", str(root)]
-    with said.open("wb") as log:
-        process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, start_new_session=True)
-    end = time.monotonic() + START_SECONDS
-    while not list(root.glob("_staging/*/links")):
-        assert process.poll() is None, f"the night ended by itself: {said.read_text()[-2000:]}"
-        assert time.monotonic() < end, "the night did not come to its links"
-        time.sleep(0.05)
-    os.killpg(process.pid, signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
+    root = tmp_path / "killed"
+    kill_night(first_night, root, lambda: any(root.glob("_staging/*/links")))
     lake = Lake(spark, str(root))
     assert lake.exists(USER_HISTORY)
     assert not lake.exists(LINK_EMBEDDINGS)

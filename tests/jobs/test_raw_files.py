@@ -1,5 +1,7 @@
 """Raw files: which are a source tonight, which columns they must have, and what is said when one cannot be read."""
 
+import shutil
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
@@ -7,10 +9,11 @@ import pytest
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
+from jobs import raw_files
 from jobs.catalogue import as_items
 from jobs.clean import as_quarantine
 from jobs.config import EventSource, Feature, ItemSource, UserSource
-from jobs.raw_files import Source, in_order, list_files, reading, scanning, with_digests
+from jobs.raw_files import Source, in_order, list_files, reading, require_unchanged, scanning, with_digests
 from jobs.sources import read_records
 from schemas.errors import EXIT_INPUT, InputError
 
@@ -96,6 +99,42 @@ def test_a_source_that_cannot_be_read_is_named_in_one_sentence(spark: SparkSessi
     # what cannot be opened at all
     with pytest.raises(InputError, match="^source events: gone.csv: .*PATH_NOT_FOUND"), reading("events", "gone.csv"):
         spark.read.text(f"{tmp_path}/gone.csv")
+
+
+def test_files_that_were_planned_must_be_there_with_their_bytes(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    touch(tmp_path, "a 1.tsv", "b.tsv")
+    source = EventSource("tsv", f"{tmp_path}/*.tsv", EVENT_COLUMNS)
+    a, b = with_digests(spark, "events", list_files(spark, "events", source, DAY))
+    (tmp_path / "b.tsv").touch()  # another time, the same bytes
+    require_unchanged(spark, "events", [a, b])
+    (tmp_path / "a 1.tsv").write_text("")
+    expected = f"source events: {a.name}: expected the file with digest {a.digest}, found digest "
+    with pytest.raises(InputError) as refused:
+        require_unchanged(spark, "events", [b, a])
+    assert str(refused.value).startswith(expected)
+    (tmp_path / "a 1.tsv").unlink()
+    with pytest.raises(InputError, match=f"expected the file with digest {a.digest}, found none$"):
+        require_unchanged(spark, "events", [b, a])
+    monkeypatch.setattr(raw_files, "DIGEST_LIMIT", 5)  # one too large for one value is known by size and time
+    (large,) = with_digests(spark, "events", [replace(b, digest="")])
+    with pytest.raises(InputError, match="b.tsv: expected the file with digest size-and-time:5:.*, found digest size-"):
+        require_unchanged(spark, "events", [large])
+
+
+def test_a_version_of_a_delta_source_is_gone_with_its_table(spark: SparkSession, tmp_path: Path) -> None:
+    source, rows = EventSource("delta", f"{tmp_path}/source", EVENT_COLUMNS), spark.range(1)
+    rows.write.format("delta").save(source.path)
+    (planned,) = list_files(spark, "events", source, DAY)
+    rows.write.format("delta").mode("append").save(source.path)  # a later version leaves the planned one readable
+    require_unchanged(spark, "events", [planned])
+    shutil.rmtree(source.path)
+    with pytest.raises(InputError, match="^source events: "):
+        require_unchanged(spark, "events", [planned])
+    rows.write.format("delta").save(source.path)
+    with pytest.raises(InputError, match=r"source@0: expected the file with digest version:0, found none$"):
+        require_unchanged(spark, "events", [planned])
 
 
 def test_headers_must_have_each_name_once_and_every_mapped_column(spark: SparkSession, tmp_path: Path) -> None:
