@@ -23,6 +23,7 @@ from jobs import (
 )
 from jobs.config import NightConfig
 from jobs.lake import Lake
+from jobs.lock import only_writer
 from jobs.packages import current_package
 from jobs.progress import Progress
 from jobs.publish import is_published, served_commit, served_date
@@ -51,6 +52,12 @@ def main(argv: list[str] | None = None) -> int:
     """`lime nightly`."""
     args = arg_parser().parse_args(argv)
     night = open_night(args, date.max)
+    with only_writer(night.lake, night.config.lake, f"lime {STAGE}"):
+        return _submit(args, night)
+
+
+def _submit(args: argparse.Namespace, night: Night) -> int:
+    """The night that is due, if there is one; `night` stands for the lake on any date."""
     record_lost_publication(night)
     logical_date, why_not = choose_date(night.lake, night.config.night, args.date)
     if logical_date is None:
