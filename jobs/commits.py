@@ -5,8 +5,8 @@ stage had read and a watermark of the stage's own; nothing else in the lake repe
 """
 
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 
@@ -15,6 +15,8 @@ from delta.exceptions import captured as delta_errors  # importing it is what ma
 from schemas.contract import TableContract
 from schemas.errors import RetryableError
 
+log = logging.getLogger("lime")
+ATTEMPTS = 3
 CONFLICTS = (
     delta_errors.DeltaConcurrentModificationException,
     delta_errors.ConcurrentWriteException,
@@ -36,15 +38,15 @@ class Stamp:
     logical_date: date
     inputs: Mapping[str, object] = field(default_factory=dict)
 
-    def to_json(self, reads: Mapping[str, int]) -> str:
-        """The form kept as Delta user metadata, with the table versions read so far."""
+    def to_json(self, reads: Mapping[str, int], more: Mapping[str, object]) -> str:
+        """The form kept as Delta user metadata, with the table versions read so far and what the lake adds."""
         described = {
             "run_id": self.run_id,
             "stage": self.stage,
             "logical_date": self.logical_date.isoformat(),
             "reads": dict(reads),
         }
-        return json.dumps({**described, "inputs": dict(self.inputs)}, sort_keys=True)
+        return json.dumps({**described, **more, "inputs": dict(self.inputs)}, sort_keys=True)
 
 
 @dataclass(frozen=True)
@@ -78,14 +80,32 @@ class Commit:
         return reads if isinstance(reads, Mapping) else {}
 
 
-@contextmanager
-def other_writers_refused(contract: TableContract) -> Iterator[None]:
-    """Delta's word that another writer won becomes the product's: the stage may be tried again."""
-    try:
-        yield
-    except CONFLICTS as error:
-        said = str(error).strip().splitlines()[0]
-        raise RetryableError(f"table {contract.name}: expected no other writer, found one: {said}") from error
+def effective(commits: Iterable[Commit]) -> Iterator[Commit]:
+    """Of commits, newest first, those that a later restore has not undone."""
+    restored_to: object = None
+    for commit in commits:
+        if isinstance(restored_to, int) and commit.version > restored_to:
+            continue
+        restored_to = commit.stamp.get("restored_to")
+        yield commit
+
+
+def commit_again(contract: TableContract, commit: Callable[[], None]) -> None:
+    """Commit; where Delta says that another writer won, again, and after ATTEMPTS raise RetryableError with its words.
+
+    For commits that may be repeated: rows computed from pinned versions, under one transaction id.
+    """
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            commit()
+            return
+        except CONFLICTS as error:
+            said = str(error).strip().splitlines()[0]
+            if attempt == ATTEMPTS:
+                raise RetryableError(
+                    f"table {contract.name}: expected no other writer, found one in {ATTEMPTS} attempts: {said}"
+                ) from error
+            log.warning("table %s: another writer was first, the commit is tried again: %s", contract.name, said)
 
 
 def transaction_id(stamp: Stamp) -> str:

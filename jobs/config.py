@@ -20,6 +20,7 @@ from schemas.errors import ConfigError
 
 FORMATS = ("csv", "tsv", "jsonl", "parquet", "delta")
 DEVICES = ("cpu", "gpu")
+LOCKS = ("auto", "file", "lease")
 
 
 def _one_of(what: str, value: str, choices: tuple[str, ...]) -> None:
@@ -39,6 +40,12 @@ class LakeConfig:
     root: str  # a path, or catalog.schema
     staging: str = ""  # default: _staging below a path root; a catalog needs one
     packages: str = ""  # a folder of the driver; default: models in a root that is one, other roots need it
+    lock: str = "auto"  # how one writer keeps others out: file (a root of this machine) or lease; auto: what fits
+    lease_seconds: int = 120  # a lease whose holder was silent for longer may be taken over
+
+    def __post_init__(self) -> None:
+        _one_of("lake.lock", self.lock, LOCKS)
+        _at_least(1, "lake", self, "lease_seconds")
 
 
 @dataclass(frozen=True)

@@ -4,15 +4,15 @@ What a commit says of itself is in `jobs/commits.py`. Its transaction id is the 
 a resumed run repeats lands once; every submit and every rollback is a new run and so has an id of its own.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from pyspark.sql import DataFrame, SparkSession
 
-from jobs.commits import Commit, Stamp, other_writers_refused, transaction_id
+from jobs.commits import Commit, Stamp, commit_again, effective, transaction_id
 from jobs.delta_log import DeltaLog
 from schemas.contract import TableContract
 from schemas.errors import ConfigError, EmptyTableError, RetryableError
@@ -20,10 +20,22 @@ from schemas.errors import ConfigError, EmptyTableError, RetryableError
 __all__ = ["Commit", "Lake", "Stamp"]
 
 
+class Writer(Protocol):
+    """Whoever alone writes below a root; `jobs/lock.py` has the one there is."""
+
+    @property
+    def stamp(self) -> Mapping[str, object]:
+        """What its commits say of it."""
+
+    def check(self, tables: Iterable[TableContract]) -> None:
+        """Raise RetryableError where another writes by now, or a table holds what an earlier one wrote too late."""
+
+
 class Lake:
     """The tables below one root: a path (a relative one with a dot in it starts with `./`) or a `catalog.schema`.
 
     `reads` and `writes` keep, per table, the version last touched, which is what a stage records of itself.
+    `writer` is asked before every commit; without one nobody else may write there (benchmarks, tests).
     """
 
     def __init__(self, spark: SparkSession, root: str, staging: str = "") -> None:
@@ -36,6 +48,8 @@ class Lake:
         self.staging = staging or f"{self.root}/_staging"
         self.reads: dict[str, int] = {}
         self.writes: dict[str, int] = {}
+        self.writer: Writer | None = None
+        self._logs: dict[str, DeltaLog] = {}  # a catalog is asked once where a table lies
 
     def name(self, contract: TableContract) -> str:
         """The table as SQL names it."""
@@ -44,12 +58,19 @@ class Lake:
     def exists(self, contract: TableContract) -> bool:
         """Whether the table has been made."""
         if self.by_path:
-            return bool(self._log(contract).versions())
+            return bool(self.log(contract).versions())
         return self.spark.catalog.tableExists(self.name(contract))
 
     def commits(self, contract: TableContract) -> Iterator[Commit]:
-        """The commits that the log still has, newest first; none where there is no table. Reads as far as asked."""
-        return self._log(contract).commits() if self.by_path or self.exists(contract) else iter(())
+        """The commits that the log still has, newest first; none where there is no table. Reads as far as asked.
+
+        Those that a restore undid are left out: nobody may go on from their watermarks.
+        """
+        return effective(self.log(contract).commits()) if self.by_path or self.exists(contract) else iter(())
+
+    def head(self, contract: TableContract) -> int:
+        """The table's version, or -1 where there is none."""
+        return next(iter(self.log(contract).versions()), -1) if self.by_path or self.exists(contract) else -1
 
     def last_commit(self, contract: TableContract, stage: str = "") -> Commit | None:
         """The newest commit (of a stage, if one is named), or None where the log has none."""
@@ -105,15 +126,37 @@ class Lake:
         """
         rows = contract.check(df)
         on = " AND ".join(f"t.{k} = s.{k}" for k in contract.key)
-        settings = {
-            "spark.databricks.delta.write.txnAppId": transaction_id(stamp),
-            "spark.databricks.delta.write.txnVersion": "1",
-            "spark.databricks.delta.commitInfo.userMetadata": stamp.to_json(self.reads),
-        }
         merge = f"MERGE INTO {self.name(contract)} t USING {{rows}} s ON {on} WHEN MATCHED THEN UPDATE SET *"
-        with self._session_settings(settings), other_writers_refused(contract):
-            self.spark.sql(merge, rows=rows)
+
+        def commit() -> None:
+            self.require_only_writer(contract)
+            settings = {
+                "spark.databricks.delta.write.txnAppId": transaction_id(stamp),
+                "spark.databricks.delta.write.txnVersion": str(self._transaction_version(contract)),
+                "spark.databricks.delta.commitInfo.userMetadata": self._metadata(stamp),
+            }
+            with self._session_settings(settings):
+                self.spark.sql(merge, rows=rows)
+
+        commit_again(contract, commit)
         return self._written(contract, stamp)
+
+    def restore(self, contract: TableContract, version: int, stamp: Stamp) -> int:
+        """Make the table what it was at a version, in one commit that undoes those above; returns its version."""
+        said = self._metadata(stamp, restored_to=version)
+
+        def commit() -> None:
+            self.require_only_writer()
+            with self._session_settings({"spark.databricks.delta.commitInfo.userMetadata": said}):
+                self.spark.sql(f"RESTORE TABLE {self.name(contract)} TO VERSION AS OF {version}")
+
+        commit_again(contract, commit)
+        return self._written(contract, stamp)
+
+    def require_only_writer(self, *tables: TableContract) -> None:
+        """Raise RetryableError where another writes here by now, or a table holds what an earlier wrote too late."""
+        if self.writer:
+            self.writer.check(tables)
 
     def stage(self, df: DataFrame, name: str) -> DataFrame:
         """Compute `df` once into plain Parquet below the staging folder and read it back.
@@ -145,18 +188,33 @@ class Lake:
         self, contract: TableContract, df: DataFrame, stamp: Stamp, options: Mapping[str, str], mode: str
     ) -> int:
         rows = contract.check(df)
-        writer = rows.write.format("delta").mode(mode).options(**options)
-        writer = writer.option("txnAppId", transaction_id(stamp)).option("txnVersion", 1)
-        writer = writer.option("userMetadata", stamp.to_json(self.reads))
-        with other_writers_refused(contract):
-            self._create(contract)
+
+        def commit() -> None:
+            self.require_only_writer(contract)
+            self.create(contract)
+            writer = rows.write.format("delta").mode(mode).options(**options)
+            writer = writer.option("txnAppId", transaction_id(stamp))
+            writer = writer.option("txnVersion", self._transaction_version(contract))
+            writer = writer.option("userMetadata", self._metadata(stamp))
             if self.by_path:
                 writer.save(f"{self.root}/{contract.name}")
             else:
                 writer.saveAsTable(self.name(contract))
+
+        commit_again(contract, commit)
         return self._written(contract, stamp)
 
-    def _create(self, contract: TableContract) -> None:
+    def _metadata(self, stamp: Stamp, restored_to: int | None = None) -> str:
+        """A stamp as a commit keeps it, with the writer's token and what a restore went back to."""
+        more = dict(self.writer.stamp) if self.writer else {}
+        return stamp.to_json(self.reads, more if restored_to is None else {**more, "restored_to": restored_to})
+
+    def _transaction_version(self, contract: TableContract) -> int:
+        """Higher after every restore: Delta keeps the ids of what it undid and would skip a stage that repeats it."""
+        newest = islice(self.commits(contract), 20)
+        return next((c.version + 1 for c in newest if "restored_to" in c.stamp), 1)
+
+    def create(self, contract: TableContract) -> None:
         """Make the table from its contract, NOT NULL and properties included, if it is not there."""
         if self.exists(contract):
             return
@@ -186,11 +244,17 @@ class Lake:
         self.writes[contract.name] = version
         return version
 
-    def _log(self, contract: TableContract) -> DeltaLog:
+    def log(self, contract: TableContract) -> DeltaLog:
+        """The log of a table that has been made."""
+        if contract.name not in self._logs:
+            self._logs[contract.name] = DeltaLog(self.spark, self._location(contract))
+        return self._logs[contract.name]
+
+    def _location(self, contract: TableContract) -> str:
         if self.by_path:
-            return DeltaLog(self.spark, f"{self.root}/{contract.name}")
+            return f"{self.root}/{contract.name}"
         (detail,) = self.spark.sql(f"DESCRIBE DETAIL {self.name(contract)}").select("location").collect()
-        return DeltaLog(self.spark, detail["location"])
+        return str(detail["location"])
 
     @contextmanager
     def _session_settings(self, settings: Mapping[str, str]) -> Iterator[None]:

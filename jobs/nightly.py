@@ -15,6 +15,7 @@ from datetime import UTC, date, datetime, timedelta
 from jobs import evaluate_lists, ingest_events, plan_row, publish
 from jobs.config import NightConfig
 from jobs.lake import Lake
+from jobs.lock import only_writer
 from jobs.plan_row import Plan, make_plan
 from jobs.publish import is_published, served_commit, served_date
 from jobs.report import default_path, write_report
@@ -31,6 +32,12 @@ def main(argv: list[str] | None = None) -> int:
     """`lime nightly`."""
     args = arg_parser().parse_args(argv)
     night = open_night(args, date.max)
+    with only_writer(night.lake, night.config.lake, f"lime {STAGE}"):
+        return _submit(args, night)
+
+
+def _submit(args: argparse.Namespace, night: Night) -> int:
+    """The night that is due, if there is one; `night` stands for the lake on any date."""
     record_lost_publication(night)
     plan = next_plan(night, args.date, args.retrain)
     if isinstance(plan, str):

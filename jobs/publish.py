@@ -15,6 +15,7 @@ from jobs.intervals import as_of
 from jobs.lake import Commit, Lake
 from jobs.packages import current_package
 from jobs.stage import Night, StageRecord, StageReport, job_parser, run_alone
+from schemas.all_tables import TABLES
 from schemas.digest import table_digest
 from schemas.errors import GateError
 from schemas.events import EVENTS
@@ -58,6 +59,7 @@ def run(night: Night) -> StageReport:
         version_before=last.version if last else None,
         figures=metrics,
     )
+    lake.require_only_writer(*TABLES.values())  # of all that these lists were made from
     if changed:
         lake.overwrite(SERVING_RECOMMENDATIONS, rows, stamp)
     else:

@@ -13,6 +13,7 @@ from itertools import groupby
 
 from jobs.done_stages import Commits, commits_since, done_stages, require_as_planned, trained_package
 from jobs.lake import Lake
+from jobs.lock import only_writer
 from jobs.night_runs import named_run, newest_runs
 from jobs.packages import require_package
 from jobs.plan_row import Plan
@@ -33,6 +34,12 @@ def main(argv: list[str] | None = None) -> int:
     """`lime resume`."""
     args = arg_parser().parse_args(argv)
     night = open_night(args, date.max)
+    with only_writer(night.lake, night.config.lake, f"lime {STAGE}"):
+        return _go_on(args, night)
+
+
+def _go_on(args: argparse.Namespace, night: Night) -> int:
+    """The night that was interrupted, if there is one; `night` stands for the lake on any date."""
     plan = plan_to_resume(night.lake, args.run)
     if isinstance(plan, str):
         return nothing_to_do(plan, args.nothing_to_do_code)

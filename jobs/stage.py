@@ -14,6 +14,7 @@ from pyspark.sql import functions as F
 
 from jobs.config import Config, load_config
 from jobs.lake import Lake, Stamp
+from jobs.lock import only_writer
 from jobs.session import spark_session
 from schemas.errors import EXIT_OK, ConfigError, InputError
 from schemas.runs import RUNS
@@ -213,8 +214,9 @@ def run_alone(args: argparse.Namespace, stage: str, job: Job) -> int:
     """A job as a command of its own: run it, record it, say what it did."""
     require_ended(args.date)
     night = open_night(args, args.date)
-    record = run_stage(night, stage, job)
-    record_stages(night, [record], stage)
+    with only_writer(night.lake, night.config.lake, f"lime {stage.replace('_', '-')}"):
+        record = run_stage(night, stage, job)
+        record_stages(night, [record], stage)
     log.info(summary(record))
     return EXIT_OK
 

@@ -65,6 +65,7 @@ def run(night: Night, report: Callable[[str], None] = log.info) -> StageReport:
         shutil.rmtree(checkpoints, ignore_errors=True)
         raise
     manifest = _manifest(night, trained, versions)
+    night.lake.require_only_writer()
     folder = save_package(night.packages, trained.model, recipe.vocabulary, recipe.spec, manifest)
     shutil.rmtree(checkpoints, ignore_errors=True)
     metrics = {name: float(value) for name, value in trained.metrics().items()}

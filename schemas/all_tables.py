@@ -1,4 +1,4 @@
-"""Every contract, by table name."""
+"""Every contract, by table name; the lease aside, which holds no rows."""
 
 from schemas.candidate_weights import CANDIDATE_WEIGHTS
 from schemas.events import EVENTS

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from jobs.config import EmbedConfig, PublishConfig, ScoreConfig
+from jobs.config import EmbedConfig, LakeConfig, PublishConfig, ScoreConfig
 from schemas.errors import ConfigError
 
 EMBED = ("rows_per_call", "items_per_call", "partitions")
@@ -16,6 +16,8 @@ SCORE = ("k", "popularity_days", "partitions")
     [
         *[(lambda n=n: EmbedConfig(**{n: 0}), f"embed.{n}: expected at least 1, found 0") for n in EMBED],
         *[(lambda n=n: ScoreConfig(**{n: 0}), f"score.{n}: expected at least 1, found 0") for n in SCORE],
+        (lambda: LakeConfig("lake", lock="none"), "lake.lock: expected one of auto, file, lease; found 'none'"),
+        (lambda: LakeConfig("lake", lease_seconds=0), "lake.lease_seconds: expected at least 1, found 0"),
         (lambda: EmbedConfig(gpu_amount=0.0), "embed.gpu_amount: expected above 0, found 0.0"),
         (lambda: EmbedConfig(length_buckets=(16, 4)), "embed.length_buckets: expected positive lengths, rising"),
         (lambda: EmbedConfig(length_buckets=(0, 4)), "embed.length_buckets: expected positive lengths, rising"),

@@ -12,7 +12,7 @@ from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from jobs.commits import stamp_of
+from jobs.commits import ATTEMPTS, CONFLICTS, Commit, commit_again, effective, stamp_of
 from jobs.lake import Lake, Stamp
 from schemas.errors import ConfigError, ContractError, EmptyTableError, RetryableError
 from schemas.events import EVENTS
@@ -91,7 +91,9 @@ def test_only_the_stated_rows_are_replaced(lake: Lake, spark: SparkSession, fram
         lake.overwrite(USERS, outside, stamp("run3"), "user_bucket IN (1)")
 
 
-def test_a_second_writer_is_told_to_try_again(spark: SparkSession, frame: Frame, tmp_path: Path) -> None:
+def test_a_commit_that_another_writer_got_ahead_of_is_made_again(
+    spark: SparkSession, frame: Frame, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     lake, started, go = Lake(spark, str(tmp_path / "lake")), tmp_path / "started", tmp_path / "go"
     base = {"valid_from": datetime(1970, 1, 1, tzinfo=UTC), "attributes": "{}", "run_id": "r", "user_bucket": 1}
     lake.overwrite(USERS, frame(USERS, base, {"user_id": "u1"}), stamp("run1"))
@@ -111,8 +113,45 @@ def test_a_second_writer_is_told_to_try_again(spark: SparkSession, frame: Frame,
             time.sleep(0.05)
         Lake(spark, lake.root).append(USERS, frame(USERS, base, {"user_id": "u3"}), stamp("run3"))
         go.touch()
-        with pytest.raises(RetryableError, match="table users: expected no other writer, found one: .*Concurrent"):
-            first.result()
+        version = first.result()
+    assert [commit.stamp.get("run_id") for commit in lake.commits(USERS)][:2] == ["run2", "run3"]
+    assert version == lake.head(USERS)
+    assert [row["user_id"] for row in lake.read(USERS).collect()] == ["u2"], "the bucket is not as the stage made it"
+    assert "table users: another writer was first, the commit is tried again: " in caplog.text
+
+
+def test_a_commit_is_tried_no_more_than_so_often() -> None:
+    attempts = []
+
+    def commit() -> None:
+        attempts.append(1)
+        raise CONFLICTS[0]("[DELTA_CONCURRENT_APPEND] files were added\nby others", "")
+
+    with pytest.raises(RetryableError) as named:
+        commit_again(USERS, commit)
+    assert str(named.value) == (
+        "table users: expected no other writer, found one in 3 attempts: [DELTA_CONCURRENT_APPEND] files were added"
+    )
+    assert len(attempts) == ATTEMPTS
+
+
+def test_what_a_restore_undid_is_in_no_list_of_commits_and_its_stage_can_be_repeated(lake: Lake, frame: Frame) -> None:
+    first = lake.append(EVENTS, frame(EVENTS, EVENT, {"event_id": "a"}), stamp("run1"))
+    for run in ("run2", "run3"):
+        lake.append(EVENTS, frame(EVENTS, EVENT, {"event_id": run}), stamp(run))
+    lake.restore(EVENTS, first, stamp("run4", "undo"))
+    assert ids(lake.read(EVENTS)) == ["a"]
+    assert [commit.stamp.get("run_id") for commit in lake.commits(EVENTS)] == ["run4", "run1", None]
+    version = lake.append(EVENTS, frame(EVENTS, EVENT, {"event_id": "b"}), stamp("run2"))
+    assert lake.append(EVENTS, frame(EVENTS, EVENT, {"event_id": "b"}), stamp("run2")) == version
+    assert ids(lake.read(EVENTS)) == ["a", "b"]
+
+
+def test_a_restore_is_seen_through_by_a_later_one() -> None:
+    said = {9: 2, 7: 5}  # version: what it restored
+    log = [Commit(v, {"restored_to": said[v]} if v in said else {}) for v in range(10, -1, -1)]
+    assert [commit.version for commit in effective(log)] == [10, 9, 2, 1, 0]
+    assert [commit.version for commit in effective(log[2:])] == [8, 7, 5, 4, 3, 2, 1, 0]
 
 
 def test_a_null_in_a_required_column_is_refused_by_the_table(lake: Lake, frame: Frame) -> None:

@@ -1,0 +1,325 @@
+"""One writer per root: who holds it, what a second one is told, what a writer that was succeeded can still do."""
+
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql.types import StructField, StructType
+
+from jobs.cli import main
+from jobs.config import LakeConfig
+from jobs.file_lock import FileLock, take_file
+from jobs.lake import Lake, Stamp
+from jobs.lock import OnlyWriter, only_writer
+from schemas.errors import EXIT_RETRY, ConfigError, RetryableError
+from schemas.users import USERS
+from tests.standalone import ROOT
+from tests.tiny import write_platform
+
+LATE_SECONDS = 120
+USER: dict[str, Any] = {
+    "valid_from": datetime(1970, 1, 1, tzinfo=UTC), "attributes": "{}", "run_id": "r", "user_bucket": 1
+}  # fmt: skip
+HOLD = """
+import sys, time
+from jobs.file_lock import take_file
+lock = take_file(sys.argv[1], "lime hold")
+print(lock.tenure.token, flush=True)
+time.sleep(600)
+"""
+RACE = """
+import os, sys
+from jobs.file_lock import take_file
+from schemas.errors import RetryableError
+held, took = sys.argv[1] + "/held", 0
+while took < 40:
+    try:
+        lock = take_file(sys.argv[1], "lime race")
+    except RetryableError:
+        continue
+    os.close(os.open(held, os.O_CREAT | os.O_EXCL))  # fails where the other process holds it too
+    os.unlink(held)
+    lock.release()
+    took += 1
+"""
+
+
+def stamp(run: str, stage: str = "stage") -> Stamp:
+    return Stamp(run, stage, date(2026, 1, 1))
+
+
+def users(lake: Lake) -> list[str]:
+    return sorted(row["user_id"] for row in lake.read(USERS).collect())
+
+
+def frame_of(spark: SparkSession, user: str) -> DataFrame:
+    values = [{**USER, "user_id": user}.get(name) for name in USERS.columns]
+    return spark.createDataFrame([values], StructType([StructField(f.name, f.type) for f in USERS.fields]))
+
+
+def text_of(root: str) -> Any:
+    return json.loads(Path(root, "_lock").read_text())
+
+
+def python(program: str, *words: str) -> "subprocess.Popen[str]":
+    return subprocess.Popen([sys.executable, "-c", program, *words], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+
+
+def test_a_second_writer_is_told_who_holds_the_root(root: str) -> None:
+    lock = take_file(root, "lime nightly")
+    with pytest.raises(RetryableError) as refused:
+        take_file(root, "lime publish")
+    said = str(refused.value)
+    assert said.startswith(f"lake {root}: expected no other writer, found `lime nightly`, process {os.getpid()} on ")
+    assert said.endswith("under token 1")
+    lock.release()
+    again = take_file(root, "lime publish")
+    assert again.tenure.token == 2
+    again.release()
+
+
+def test_two_roots_do_not_exclude_each_other(root: str, tmp_path: Path) -> None:
+    locks = [take_file(folder, "lime backfill") for folder in (root, f"{tmp_path}/asof/2026-01-01")]
+    assert [lock.tenure.token for lock in locks] == [1, 1]
+    for lock in locks:
+        lock.check()
+        lock.release()
+
+
+def test_a_killed_holders_lock_is_free_at_once(root: str) -> None:
+    holder = python(HOLD, root)
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "1\n"
+    with pytest.raises(RetryableError, match=rf"`lime hold`, process {holder.pid} on .* under token 1"):
+        take_file(root, "lime nightly")
+    holder.kill()
+    holder.wait()
+    holder.stdout.close()
+    lock = take_file(root, "lime nightly")
+    assert lock.tenure.token == 2
+    lock.release()
+
+
+def test_two_processes_that_race_never_both_hold(root: str) -> None:
+    Path(root).mkdir()
+    racers = [python(RACE, root) for _ in range(2)]
+    assert [racer.wait(60) for racer in racers] == [0, 0]
+    assert text_of(root)["token"] == 80, "a token was given twice or left out"
+
+
+@pytest.mark.parametrize("text", ["", "{", '{"token": 1, "ho'], ids=["empty", "brace", "torn"])
+def test_a_text_that_a_crash_left_torn_begins_a_new_line_of_tokens(text: str, root: str) -> None:
+    first = take_file(root, "lime nightly")
+    first.release()
+    Path(root, "_lock").write_text(text)
+    second = take_file(root, "lime nightly")
+    assert second.tenure.token == 1
+    assert second.tenure.line != first.tenure.line
+    second.release()
+
+
+def test_a_shorter_text_over_a_longer_one_is_read(root: str) -> None:
+    lock = take_file(root, "lime nightly")
+    lock.release()
+    with Path(root, "_lock").open("a") as file:
+        file.write('s": 3}, "token": 99}')  # the end of a longer text, its holder killed before it was cut off
+    again = take_file(root, "lime nightly")
+    assert again.tenure.token == 2
+    assert text_of(root)["token"] == 2
+    again.release()
+
+
+def test_a_writer_whose_file_was_removed_or_taken_over_is_stopped(root: str) -> None:
+    lock = take_file(root, "lime nightly")
+    lock.check()
+    Path(root, "_lock").unlink()
+    with pytest.raises(RetryableError, match="expected token 1 of this writer to be the newest, found no _lock of it"):
+        lock.check()
+    second = take_file(root, "lime nightly")
+    with pytest.raises(RetryableError, match="found no _lock of it"):
+        lock.check()
+    lock.release()
+    # a mount that forgot the lock: another holder's text in the same file
+    Path(root, "_lock").write_text(Path(root, "_lock").read_text().replace('"token": 1', '"token": 2'))
+    with pytest.raises(RetryableError, match="expected token 1 of this .*, found .* under token 2; it writes no"):
+        second.check()
+    second.release()
+
+
+def test_the_clock_plays_no_part(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever day the holder thinks it is, it holds; whatever day it was, the next token is one more."""
+    for jump in (1e9, -1e9):
+        now = time.time()
+        monkeypatch.setattr(time, "time", lambda now=now, jump=jump: now + jump)
+        lock = take_file(root, "lime nightly")
+        with pytest.raises(RetryableError):
+            take_file(root, "lime nightly")
+        lock.check()
+        lock.release()
+    assert text_of(root)["token"] == 2
+
+
+@pytest.mark.parametrize("kind", ["file", "lease"])
+def test_every_commit_carries_the_token_and_the_next_writers_is_one_more(
+    kind: str, spark: SparkSession, root: str
+) -> None:
+    lake, config = Lake(spark, root), LakeConfig(root, lock=kind)
+    for expected in (1, 2):
+        with only_writer(lake, config, "lime nightly"):
+            lake.overwrite(USERS, frame_of(spark, f"u{expected}"), stamp(f"run{expected}"))
+            commit = lake.last_commit(USERS)
+            assert commit is not None
+            assert commit.stamp["lock"]["token"] == expected  # type: ignore[index]
+    assert lake.writer is None
+    assert Path(root, "_lock").exists() == (kind == "file")
+
+
+def test_file_is_refused_where_the_root_is_no_folder(spark: SparkSession) -> None:
+    lake = Lake(spark, "viewfs://lime/lake")
+    with (
+        pytest.raises(ConfigError, match="lake.lock: expected auto or lease, the lake viewfs://lime/lake is no local"),
+        only_writer(lake, LakeConfig(lake.root, lock="file"), "lime nightly"),
+    ):
+        pass
+
+
+class LateWriter:
+    """A writer that is paused between its check and its commit, while the system forgets its lock."""
+
+    def __init__(self, lake: Lake, pool: ThreadPoolExecutor, folder: Path) -> None:
+        self.lake, self._pool, self._started, self._go = lake, pool, folder / "started", folder / "go"
+
+    def append(self, rows: DataFrame) -> "Future[int]":
+        """Begin to append; returns once the check has passed and the lock is gone."""
+        started, go = self._started, self._go
+
+        def held_back(batches: Iterator[Any]) -> Iterator[Any]:
+            started.touch()
+            end = time.monotonic() + LATE_SECONDS
+            while not go.exists() and time.monotonic() < end:
+                time.sleep(0.05)
+            yield from batches
+
+        slow = rows.coalesce(1).mapInArrow(held_back, rows.schema)  # one task: the successor needs a core too
+        done = self._pool.submit(self.lake.append, USERS, slow, stamp("late"))
+        while not (started.exists() or done.done()):
+            time.sleep(0.05)
+        assert isinstance(self.lake.writer, OnlyWriter)
+        assert isinstance(self.lake.writer.lock, FileLock)
+        fcntl.flock(self.lake.writer.lock.descriptor, fcntl.LOCK_UN)
+        return done
+
+    def wake(self, done: "Future[int]") -> None:
+        """Let it commit."""
+        self._go.touch()
+        done.result()
+
+
+@pytest.fixture
+def lake(spark: SparkSession, root: str) -> Lake:
+    """A lake with one user, written under token 1."""
+    made = Lake(spark, root)
+    with only_writer(made, LakeConfig(root), "lime nightly"):
+        made.append(USERS, frame_of(spark, "u1"), stamp("run1"))
+    return made
+
+
+@pytest.fixture
+def late(lake: Lake, tmp_path: Path) -> Iterator[LateWriter]:
+    """Holds token 2."""
+    other = Lake(lake.spark, lake.root)
+    with ThreadPoolExecutor(1) as pool, only_writer(other, LakeConfig(lake.root), "lime nightly"):
+        yield LateWriter(other, pool, tmp_path)
+
+
+def test_a_late_commit_is_undone_before_the_successor_goes_on_and_it_starts_again(lake: Lake, late: LateWriter) -> None:
+    spark, config = lake.spark, LakeConfig(lake.root)
+    done = late.append(frame_of(spark, "late"))
+    with only_writer(lake, config, "lime nightly"):
+        late.wake(done)
+        assert users(lake) == ["late", "u1"]
+        with pytest.raises(RetryableError) as stopped:
+            lake.append(USERS, frame_of(spark, "u2"), stamp("run3"))
+        assert str(stopped.value) == (
+            f"lake {lake.root}: table users: version 2 of run late was committed after another writer took over, under "
+            "the older token 2: undone, back to version 1; start again"
+        )
+        assert users(lake) == ["u1"]
+        with pytest.raises(RetryableError, match="expected token 2 .* found .* under token 3"):
+            late.lake.append(USERS, frame_of(spark, "later"), stamp("late", "next"))
+    undo = lake.last_commit(USERS)
+    assert undo is not None
+    assert (undo.stamp["stage"], undo.stamp["restored_to"], undo.inputs) == ("undo", 1, {"late": [2]})
+    assert [commit.stamp.get("run_id") for commit in lake.commits(USERS)][1:] == ["run1", None]
+    for _ in range(2):  # a run that goes on: its id was used, its rows were undone
+        with only_writer(lake, config, "lime resume"):
+            lake.append(USERS, frame_of(spark, "late"), stamp("late"))
+    assert users(lake) == ["late", "u1"]
+
+
+def test_a_late_commit_that_nobody_noticed_is_undone_by_the_next_writer_with_what_lies_on_it(
+    lake: Lake, late: LateWriter, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = LakeConfig(lake.root)
+    done = late.append(frame_of(lake.spark, "late"))
+    with only_writer(lake, config, "lime nightly"):
+        late.wake(done)
+        lake.writer, writer = None, lake.writer  # appended between the successor's check and its commit
+        lake.append(USERS, frame_of(lake.spark, "u2"), stamp("run3"))
+        lake.writer = writer
+    assert users(lake) == ["late", "u1", "u2"]
+    for found in (True, False):
+        with only_writer(lake, config, "lime nightly"):
+            assert users(lake) == ["u1"]
+        assert ("version 2 of run late was committed after another writer took over" in caplog.text) == found
+        caplog.clear()
+
+
+def test_a_writer_that_died_before_it_looked_leaves_its_predecessors_versions_to_compare_with(root: str) -> None:
+    lock = take_file(root, "lime nightly")
+    lock.note({"users": 4})
+    lock.release()
+    died = take_file(root, "lime nightly")
+    died.release()
+    third = take_file(root, "lime nightly")
+    assert (third.tenure.token, third.tenure.good_from, third.tenure.heads) == (3, 1, {"users": 4})
+    third.release()
+
+
+def test_a_table_that_was_copied_from_another_lake_is_left_alone(spark: SparkSession, root: str) -> None:
+    lake, other = Lake(spark, root), Lake(spark, f"{root}-other")
+    for _ in range(2):
+        with only_writer(lake, LakeConfig(root), "lime nightly"):
+            pass
+    with only_writer(other, LakeConfig(other.root), "lime nightly"):
+        other.append(USERS, frame_of(spark, "u1"), stamp("run1"))
+    Path(other.root, "users").rename(Path(root, "users"))
+    with only_writer(lake, LakeConfig(root), "lime nightly"):
+        assert users(lake) == ["u1"]
+
+
+def test_the_command_exits_4_while_another_process_holds_the_root(
+    root: str, tmp_path: Path, spark: SparkSession, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config, holder = write_platform(tmp_path / "platform"), python(HOLD, root)
+    try:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "1\n"
+        for command in (["nightly"], ["build-histories", "--date", "2026-01-06"]):
+            assert main([*command, "--config", str(config), "--lake", root]) == EXIT_RETRY
+            assert f"found `lime hold`, process {holder.pid} on " in capsys.readouterr().err
+        assert sorted(path.name for path in Path(root).iterdir()) == ["_lock"]
+    finally:
+        holder.send_signal(signal.SIGKILL)
+        holder.communicate()
