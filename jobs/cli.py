@@ -22,6 +22,7 @@ COMMANDS = {
     "evaluate-lists": "score what was served before on what its users did next",
     "score-candidates": "make every user's list of the best K available, unseen items",
     "publish": "serve the night's lists, if the gates let them pass",
+    "rollback": "serve an earlier night's lists again, at once",
     "report": "write a night's report again",
     "synthesize": "generate an event log and catalogue of any size",
     "fetch-movielens": "get MovieLens-100k for the demo",

@@ -50,9 +50,9 @@ class Lake:
         """The commits that the log still has, newest first; none where there is no table. Reads as far as asked."""
         return self._log(contract).commits() if self.by_path or self.exists(contract) else iter(())
 
-    def last_commit(self, contract: TableContract, stage: str = "") -> Commit | None:
-        """The newest commit (of a stage, if one is named), or None where the log has none."""
-        return next((c for c in self.commits(contract) if not stage or c.stamp.get("stage") == stage), None)
+    def last_commit(self, contract: TableContract, *stages: str) -> Commit | None:
+        """The newest commit (of these stages, if any is named), or None where the log has none."""
+        return next((c for c in self.commits(contract) if not stages or c.stamp.get("stage") in stages), None)
 
     def read(self, contract: TableContract, version: int | None = None) -> DataFrame:
         """The table as of `version` (default: now, pinned), checked against its contract.

@@ -24,6 +24,7 @@ from schemas.serving_recommendations import SERVING_RECOMMENDATIONS
 from schemas.users import USERS
 
 STAGE = "publish"
+ROLLBACK = "rollback"  # the other stage that decides what is served: jobs/rollback.py
 INPUTS = (EVENTS, ITEMS, USERS)  # of the tables that a night reads, those that are not made by it
 
 
@@ -83,17 +84,18 @@ def is_published(night: Night) -> bool:
 
 
 def as_record(commit: Commit) -> StageRecord:
-    """A publication as the row of `runs` that its run did not come to write; how long it took is not known."""
+    """A publication or rollback as the row of `runs` that its run did not write; how long it took is not known."""
     found = commit.inputs.get("figures")
     metrics = {name: float(value) for name, value in found.items()} if isinstance(found, Mapping) else {}
     report = _report({"lists": 0.0, "changed": 1.0, **metrics}, str(commit.inputs.get("model_digest")))
     writes = {SERVING_RECOMMENDATIONS.name: commit.version}
-    return StageRecord(STAGE, report, commit.reads, writes, datetime.now(UTC), 0.0)
+    stage = str(commit.stamp["stage"])
+    return StageRecord(stage, report, commit.reads, writes, datetime.now(UTC), 0.0)
 
 
 def served_commit(lake: Lake) -> Commit | None:
-    """The newest publication; None before the first."""
-    return lake.last_commit(SERVING_RECOMMENDATIONS, STAGE)
+    """The newest publication or rollback; None before the first."""
+    return lake.last_commit(SERVING_RECOMMENDATIONS, STAGE, ROLLBACK)
 
 
 def served_date(commit: Commit) -> date | None:

@@ -161,18 +161,30 @@ def night_or_next(value: str) -> str:
     return value if value == "next" else date.fromisoformat(value).isoformat()
 
 
-def job_parser(
-    stage: str, description: str, example: str = "", next_night: bool = False
-) -> argparse.ArgumentParser:
-    """The arguments that every job takes; with `next_night` the date may be left out or be `next`."""
+def lake_parser(stage: str, description: str, example: str = "") -> argparse.ArgumentParser:
+    """The arguments of a command that works on a lake, whatever the night."""
     command = stage.replace("_", "-")
     parser = argparse.ArgumentParser(
         prog=f"lime {command}",
         description=description,
-        epilog=f"example: lime {command} --config night.toml --date 2026-11-22 {example}".rstrip(),
+        epilog=f"example: lime {command} --config night.toml {example}".rstrip(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--config", required=True, metavar="FILE", help="the night's TOML file")
+    parser.add_argument(
+        "--lake", metavar="ROOT", help="a path or catalog.schema instead of the file's [lake] root"
+    )
+    parser.add_argument(
+        "--spark-conf", metavar="FILE", help="Spark properties where the job is not started by spark-submit"
+    )
+    return parser
+
+
+def job_parser(
+    stage: str, description: str, example: str = "", next_night: bool = False
+) -> argparse.ArgumentParser:
+    """The arguments that every job takes; with `next_night` the date may be left out or be `next`."""
+    parser = lake_parser(stage, description, f"--date 2026-11-22 {example}")
     day = "logical date: events before the next day, 00:00 UTC"
     if next_night:
         parser.add_argument(
@@ -184,12 +196,6 @@ def job_parser(
         )
     else:
         parser.add_argument("--date", required=True, type=date.fromisoformat, metavar="YYYY-MM-DD", help=day)
-    parser.add_argument(
-        "--lake", metavar="ROOT", help="a path or catalog.schema instead of the file's [lake] root"
-    )
-    parser.add_argument(
-        "--spark-conf", metavar="FILE", help="Spark properties where the job is not started by spark-submit"
-    )
     return parser
 
 
