@@ -23,6 +23,7 @@ COMMANDS = {
     "score-candidates": "make every user's list of the best K available, unseen items",
     "publish": "serve the night's lists, if the gates let them pass",
     "rollback": "serve an earlier night's lists again, at once",
+    "maintain": "compact the tables, remove what nobody needs any more",
     "report": "write a night's report again",
     "synthesize": "generate an event log and catalogue of any size",
     "fetch-movielens": "get MovieLens-100k for the demo",

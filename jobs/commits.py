@@ -15,6 +15,8 @@ from delta.exceptions import captured as delta_errors  # importing it is what ma
 from schemas.contract import TableContract
 from schemas.errors import RetryableError
 
+MAINTAIN = "maintain"  # the stage whose commits change no row: compaction, properties
+
 CONFLICTS = (
     delta_errors.DeltaConcurrentModificationException,
     delta_errors.ConcurrentWriteException,

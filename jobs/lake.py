@@ -6,12 +6,12 @@ a resumed run repeats lands once; every submit and every rollback is a new run a
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from itertools import islice
+from itertools import islice, takewhile
 from pathlib import Path
 
 from pyspark.sql import DataFrame, SparkSession
 
-from jobs.commits import Commit, Stamp, other_writers_refused, transaction_id
+from jobs.commits import MAINTAIN, Commit, Stamp, other_writers_refused, transaction_id
 from jobs.delta_log import DeltaLog
 from schemas.contract import TableContract
 from schemas.errors import ConfigError, EmptyTableError, RetryableError
@@ -40,6 +40,13 @@ class Lake:
         """The table as SQL names it."""
         return f"delta.`{self.root}/{contract.name}`" if self.by_path else f"{self.root}.{contract.name}"
 
+    def location(self, contract: TableContract) -> str:
+        """The folder of a table that has been made."""
+        if self.by_path:
+            return f"{self.root}/{contract.name}"
+        (detail,) = self.spark.sql(f"DESCRIBE DETAIL {self.name(contract)}").select("location").collect()
+        return str(detail["location"])
+
     def exists(self, contract: TableContract) -> bool:
         """Whether the table has been made."""
         if self.by_path:
@@ -53,6 +60,11 @@ class Lake:
     def last_commit(self, contract: TableContract, *stages: str) -> Commit | None:
         """The newest commit (of these stages, if any is named), or None where the log has none."""
         return next((c for c in self.commits(contract) if not stages or c.stamp.get("stage") in stages), None)
+
+    def changed_since(self, contract: TableContract, version: int) -> bool:
+        """Whether rows may have changed since a version: a commit of maintenance changes none."""
+        newer = takewhile(lambda commit: commit.version > version, self.commits(contract))
+        return any(commit.stamp.get("stage") != MAINTAIN for commit in newer)
 
     def read(self, contract: TableContract, version: int | None = None) -> DataFrame:
         """The table as of `version` (default: now, pinned), checked against its contract.
@@ -106,7 +118,7 @@ class Lake:
             "spark.databricks.delta.commitInfo.userMetadata": stamp.to_json(self.reads),
         }
         merge = f"MERGE INTO {self.name(contract)} t USING {{rows}} s ON {on} WHEN MATCHED THEN UPDATE SET *"
-        with self._session_settings(settings), other_writers_refused(contract):
+        with self.session_settings(settings), other_writers_refused(contract):
             self.spark.sql(merge, rows=rows)
         return self._written(contract, stamp)
 
@@ -147,11 +159,9 @@ class Lake:
             f"`{f.name}` {f.type.simpleString()}{' NOT NULL' if f.required else ''}" for f in contract.fields
         )
         partitions = f" PARTITIONED BY ({', '.join(contract.partition_by)})" if contract.partition_by else ""
-        properties = ", ".join(f"'{key}' = '{value}'" for key, value in contract.properties.items())
-        options = f" TBLPROPERTIES ({properties})" if properties else ""
-        self.spark.sql(
-            f"CREATE TABLE IF NOT EXISTS {self.name(contract)} ({columns}) USING delta{partitions}{options}"
-        )
+        properties = ", ".join(f"'{key}' = '{value}'" for key, value in contract.table_properties.items())
+        table = f"{self.name(contract)} ({columns}) USING delta{partitions} TBLPROPERTIES ({properties})"
+        self.spark.sql(f"CREATE TABLE IF NOT EXISTS {table}")
 
     def committed(self, contract: TableContract, stamp: Stamp) -> int | None:
         """The version that holds this run's and stage's commit, if it is among the newest ones."""
@@ -170,17 +180,16 @@ class Lake:
         return version
 
     def _log(self, contract: TableContract) -> DeltaLog:
-        if self.by_path:
-            return DeltaLog(self.spark, f"{self.root}/{contract.name}")
-        (detail,) = self.spark.sql(f"DESCRIBE DETAIL {self.name(contract)}").select("location").collect()
-        return DeltaLog(self.spark, detail["location"])
+        return DeltaLog(self.spark, self.location(contract))
 
     @contextmanager
-    def _session_settings(self, settings: Mapping[str, str]) -> Iterator[None]:
+    def session_settings(self, settings: Mapping[str, str]) -> Iterator[None]:
+        """Settings for one command that takes them in no other way; afterwards all are as before."""
+        before = {key: self.spark.conf.get(key, None) for key in settings}
         for key, value in settings.items():
             self.spark.conf.set(key, value)
         try:
             yield
         finally:
-            for key in settings:
-                self.spark.conf.unset(key)
+            for key, old in before.items():
+                self.spark.conf.unset(key) if old is None else self.spark.conf.set(key, old)

@@ -15,6 +15,7 @@ from jobs.intervals import as_of
 from jobs.lake import Commit, Lake
 from jobs.packages import current_package
 from jobs.stage import Night, StageRecord, StageReport, job_parser, run_alone
+from schemas.contract import TableContract
 from schemas.digest import table_digest
 from schemas.errors import GateError
 from schemas.events import EVENTS
@@ -77,10 +78,16 @@ def is_published(night: Night) -> bool:
     if commit is None or served_date(commit) != night.logical_date:
         return False
     package = current_package(night)
-    heads = {table.name: night.lake.last_commit(table) for table in INPUTS}
-    now: dict[str, object] = {name: head.version if head else None for name, head in heads.items()}
-    now |= {"model_digest": package.name if package else None, "config_hash": night.config.hash}
-    return all(commit.inputs.get(name) == value for name, value in now.items())
+    now = {"model_digest": package.name if package else None, "config_hash": night.config.hash}
+    if any(commit.inputs.get(name) != value for name, value in now.items()):
+        return False
+    return not any(night.lake.changed_since(table, _version(commit, table)) for table in INPUTS)
+
+
+def _version(commit: Commit, table: TableContract) -> int:
+    """The version of an input that a publication was made from; -1 where there was none."""
+    found = commit.inputs.get(table.name)
+    return -1 if found is None else int(str(found))
 
 
 def as_record(commit: Commit) -> StageRecord:

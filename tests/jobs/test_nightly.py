@@ -36,6 +36,9 @@ class FakeLake:
     def last_commit(self, table: TableContract, *stages: str) -> Commit | None:
         return self.commits.get(table.name)
 
+    def changed_since(self, table: TableContract, version: int) -> bool:
+        return self.commits[table.name].version > version
+
 
 def chosen(asked: str, served: date | None = SERVED, **config: date) -> tuple[date | None, str]:
     return choose_date(cast(Lake, FakeLake(served)), NightConfig(**config), asked)
