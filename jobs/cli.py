@@ -22,6 +22,7 @@ COMMANDS = {
     "evaluate-lists": "score what was served before on what its users did next",
     "score-candidates": "make every user's list of the best K available, unseen items",
     "publish": "serve the night's lists, if the gates let them pass",
+    "backfill": "rebuild a past night into a root of its own",
     "rollback": "serve an earlier night's lists again, at once",
     "maintain": "compact the tables, remove what nobody needs any more",
     "report": "write a night's report again",

@@ -122,6 +122,17 @@ class Lake:
             self.spark.sql(merge, rows=rows)
         return self._written(contract, stamp)
 
+    def clone(self, contract: TableContract, source: "Lake", version: int, stamp: Stamp) -> int:
+        """Make the table as another lake has it at `version`, from that lake's files, in one commit.
+
+        Returns the table's own version. A clone takes its metadata through session settings only, as MERGE does.
+        """
+        clone = f"CREATE TABLE {self.name(contract)} SHALLOW CLONE {source.name(contract)} VERSION AS OF {version}"
+        settings = {"spark.databricks.delta.commitInfo.userMetadata": stamp.to_json(self.reads)}
+        with self.session_settings(settings), other_writers_refused(contract):
+            self.spark.sql(clone)
+        return self._written(contract, stamp)
+
     def stage(self, df: DataFrame, name: str) -> DataFrame:
         """Compute `df` once into plain Parquet below the staging folder and read it back.
 

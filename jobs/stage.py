@@ -29,6 +29,7 @@ class Night:
     config: Config
     logical_date: date
     run_id: str
+    model: str = ""  # the digest of the package that the run goes by; empty: the newest that fits
 
     @property
     def cutoff(self) -> datetime:
@@ -162,7 +163,7 @@ def night_or_next(value: str) -> str:
 
 
 def lake_parser(stage: str, description: str, example: str = "") -> argparse.ArgumentParser:
-    """The arguments of a command that works on a lake, whatever the night."""
+    """The arguments of every command that opens a lake."""
     command = stage.replace("_", "-")
     parser = argparse.ArgumentParser(
         prog=f"lime {command}",
