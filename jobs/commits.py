@@ -17,6 +17,8 @@ from schemas.errors import RetryableError
 
 log = logging.getLogger("lime")
 ATTEMPTS = 3
+MAINTAIN = "maintain"  # the stage whose commits change no row: compaction, properties
+
 CONFLICTS = (
     delta_errors.DeltaConcurrentModificationException,
     delta_errors.ConcurrentWriteException,

@@ -182,6 +182,18 @@ class NightConfig:
 
 
 @dataclass(frozen=True)
+class MaintainConfig:
+    """What `lime maintain` keeps; the files of a replaced version for the longer of the first two."""
+
+    rollback_days: int = 7  # lists can be served again until so long after others took their place
+    longest_read_hours: int = 24  # nobody reads one version of a table for longer
+    runs_days: int = 400  # rows of `runs`: what reports and the accuracy over all nights are made of
+
+    def __post_init__(self) -> None:
+        _at_least(1, "maintain", self, "rollback_days", "longest_read_hours", "runs_days")
+
+
+@dataclass(frozen=True)
 class Config:
     """Everything a night needs to know."""
 
@@ -195,6 +207,7 @@ class Config:
     score: ScoreConfig = field(default_factory=ScoreConfig)
     publish: PublishConfig = field(default_factory=PublishConfig)
     night: NightConfig = field(default_factory=NightConfig)
+    maintain: MaintainConfig = field(default_factory=MaintainConfig)
 
     def __post_init__(self) -> None:
         declared = {**self.items.features, **self.items.attributes}
@@ -203,8 +216,9 @@ class Config:
 
     @property
     def hash(self) -> str:
-        """Digest of everything that can change a row: all but where the lake is."""
-        described = {k: v for k, v in dataclasses.asdict(self).items() if k not in ("lake", "night")}
+        """Digest of everything that can change a row: not where the lake is, nor what is kept how long."""
+        of_no_row = ("lake", "night", "maintain")
+        described = {k: v for k, v in dataclasses.asdict(self).items() if k not in of_no_row}
         return hashlib.sha256(json.dumps(described, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 

@@ -55,7 +55,9 @@ def run(night: Night) -> StageReport:
         pairs = with_popularity_rank(as_pairs(theirs, night.config.score, then.cutoff), _ranking(then))
         row = as_judged_users(pairs, lists, night.config.score.k).agg(*figures()).first()
         found = {name: float(value) for name, value in row.asDict().items() if value is not None} if row else found
-    metrics = {**found, "served_version": float(commit.version), **_window(then.cutoff, night.cutoff)}
+    # lists that a rollback brought back are those that were judged before: one list, the longest time
+    version = float(str(commit.inputs.get("restored", commit.version)))
+    metrics = {**found, "served_version": version, **_window(then.cutoff, night.cutoff)}
     return _report(metrics, active.count() if len(chosen) == USERS_PER_NIGHT else len(chosen))
 
 

@@ -6,13 +6,13 @@ a resumed run repeats lands once; every submit and every rollback is a new run a
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from itertools import islice
+from itertools import islice, takewhile
 from pathlib import Path
 from typing import Any, Protocol
 
 from pyspark.sql import DataFrame, SparkSession
 
-from jobs.commits import Commit, Stamp, commit_again, effective, transaction_id
+from jobs.commits import MAINTAIN, Commit, Stamp, commit_again, effective, transaction_id
 from jobs.delta_log import DeltaLog
 from schemas.contract import TableContract
 from schemas.errors import ConfigError, EmptyTableError, RetryableError
@@ -55,6 +55,13 @@ class Lake:
         """The table as SQL names it."""
         return f"delta.`{self.root}/{contract.name}`" if self.by_path else f"{self.root}.{contract.name}"
 
+    def location(self, contract: TableContract) -> str:
+        """The folder of a table that has been made."""
+        if self.by_path:
+            return f"{self.root}/{contract.name}"
+        (detail,) = self.spark.sql(f"DESCRIBE DETAIL {self.name(contract)}").select("location").collect()
+        return str(detail["location"])
+
     def exists(self, contract: TableContract) -> bool:
         """Whether the table has been made."""
         if self.by_path:
@@ -72,9 +79,14 @@ class Lake:
         """The table's version, or -1 where there is none."""
         return next(iter(self.log(contract).versions()), -1) if self.by_path or self.exists(contract) else -1
 
-    def last_commit(self, contract: TableContract, stage: str = "") -> Commit | None:
-        """The newest commit (of a stage, if one is named), or None where the log has none."""
-        return next((c for c in self.commits(contract) if not stage or c.stamp.get("stage") == stage), None)
+    def last_commit(self, contract: TableContract, *stages: str) -> Commit | None:
+        """The newest commit (of these stages, if any is named), or None where the log has none."""
+        return next((c for c in self.commits(contract) if not stages or c.stamp.get("stage") in stages), None)
+
+    def changed_since(self, contract: TableContract, version: int) -> bool:
+        """Whether rows may have changed since a version: a commit of maintenance changes none."""
+        newer = takewhile(lambda commit: commit.version > version, self.commits(contract))
+        return any(commit.stamp.get("stage") != MAINTAIN for commit in newer)
 
     def read(self, contract: TableContract, version: int | None = None) -> DataFrame:
         """The table as of `version` (default: now, pinned), checked against its contract.
@@ -135,7 +147,7 @@ class Lake:
                 "spark.databricks.delta.write.txnVersion": str(self._transaction_version(contract)),
                 "spark.databricks.delta.commitInfo.userMetadata": self._metadata(stamp),
             }
-            with self._session_settings(settings):
+            with self.session_settings(settings):
                 self.spark.sql(merge, rows=rows)
 
         commit_again(contract, commit)
@@ -147,7 +159,7 @@ class Lake:
 
         def commit() -> None:
             self.require_only_writer()
-            with self._session_settings({"spark.databricks.delta.commitInfo.userMetadata": said}):
+            with self.session_settings({"spark.databricks.delta.commitInfo.userMetadata": said}):
                 self.spark.sql(f"RESTORE TABLE {self.name(contract)} TO VERSION AS OF {version}")
 
         commit_again(contract, commit)
@@ -157,6 +169,17 @@ class Lake:
         """Raise RetryableError where another writes here by now, or a table holds what an earlier wrote too late."""
         if self.writer:
             self.writer.check(tables)
+
+    def clone(self, contract: TableContract, source: "Lake", version: int, stamp: Stamp) -> int:
+        """Make the table as another lake has it at `version`, from that lake's files, in one commit.
+
+        Returns the table's own version. A clone takes its metadata through session settings only, as MERGE does.
+        """
+        clone = f"CREATE TABLE {self.name(contract)} SHALLOW CLONE {source.name(contract)} VERSION AS OF {version}"
+        self.require_only_writer(contract)
+        with self.session_settings({"spark.databricks.delta.commitInfo.userMetadata": self._metadata(stamp)}):
+            self.spark.sql(clone)
+        return self._written(contract, stamp)
 
     def stage(self, df: DataFrame, name: str) -> DataFrame:
         """Compute `df` once into plain Parquet below the staging folder and read it back.
@@ -222,11 +245,9 @@ class Lake:
             f"`{f.name}` {f.type.simpleString()}{' NOT NULL' if f.required else ''}" for f in contract.fields
         )
         partitions = f" PARTITIONED BY ({', '.join(contract.partition_by)})" if contract.partition_by else ""
-        properties = ", ".join(f"'{key}' = '{value}'" for key, value in contract.properties.items())
-        options = f" TBLPROPERTIES ({properties})" if properties else ""
-        self.spark.sql(
-            f"CREATE TABLE IF NOT EXISTS {self.name(contract)} ({columns}) USING delta{partitions}{options}"
-        )
+        properties = ", ".join(f"'{key}' = '{value}'" for key, value in contract.table_properties.items())
+        table = f"{self.name(contract)} ({columns}) USING delta{partitions} TBLPROPERTIES ({properties})"
+        self.spark.sql(f"CREATE TABLE IF NOT EXISTS {table}")
 
     def committed(self, contract: TableContract, stamp: Stamp) -> int | None:
         """The version that holds this run's and stage's commit, if it is among the newest ones."""
@@ -247,21 +268,17 @@ class Lake:
     def log(self, contract: TableContract) -> DeltaLog:
         """The log of a table that has been made."""
         if contract.name not in self._logs:
-            self._logs[contract.name] = DeltaLog(self.spark, self._location(contract))
+            self._logs[contract.name] = DeltaLog(self.spark, self.location(contract))
         return self._logs[contract.name]
 
-    def _location(self, contract: TableContract) -> str:
-        if self.by_path:
-            return f"{self.root}/{contract.name}"
-        (detail,) = self.spark.sql(f"DESCRIBE DETAIL {self.name(contract)}").select("location").collect()
-        return str(detail["location"])
-
     @contextmanager
-    def _session_settings(self, settings: Mapping[str, str]) -> Iterator[None]:
+    def session_settings(self, settings: Mapping[str, str]) -> Iterator[None]:
+        """Settings for one command that takes them in no other way; afterwards all are as before."""
+        before = {key: self.spark.conf.get(key, None) for key in settings}
         for key, value in settings.items():
             self.spark.conf.set(key, value)
         try:
             yield
         finally:
-            for key in settings:
-                self.spark.conf.unset(key)
+            for key, old in before.items():
+                self.spark.conf.unset(key) if old is None else self.spark.conf.set(key, old)

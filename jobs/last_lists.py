@@ -57,8 +57,8 @@ def settings_digest(config: ScoreConfig) -> str:
 
 def last_lists(night: Night, stage: str, model: str) -> LastLists | None:
     """The last lists, if `stage` made them by this package under these settings, for tonight or a night before."""
-    commit = night.lake.last_commit(RECOMMENDATIONS)
-    if commit is None or commit.stamp.get("stage") != stage:
+    commit = night.lake.last_commit(RECOMMENDATIONS, stage)
+    if commit is None or night.lake.changed_since(RECOMMENDATIONS, commit.version):  # by another hand
         return None
     cutoff = replace(night, logical_date=date.fromisoformat(str(commit.stamp["logical_date"]))).cutoff
     made_by = (commit.inputs.get("model_digest"), commit.inputs.get("settings"))

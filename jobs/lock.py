@@ -16,6 +16,7 @@ from itertools import takewhile
 from typing import Protocol
 from uuid import uuid4
 
+from jobs.commits import MAINTAIN
 from jobs.config import LakeConfig
 from jobs.file_lock import take_file
 from jobs.lake import Lake, Stamp
@@ -93,7 +94,8 @@ def undo_late(lake: Lake, table: TableContract, tenure: Tenure) -> list[str]:
     """Undo the table's late commits and what was built on them; returns what was done, in words."""
     head = tenure.heads.get(table.name, -1)
     above = takewhile(lambda commit: commit.version > head, lake.commits(table))
-    late = [commit for commit in above if tenure.is_late(commit)]
+    # maintenance changes no row, so nobody can have read something wrong
+    late = [commit for commit in above if tenure.is_late(commit) and commit.stamp.get("stage") != MAINTAIN]
     if not late:
         return []
     before, night = late[-1].version - 1, date.fromisoformat(str(late[-1].stamp["logical_date"]))

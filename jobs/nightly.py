@@ -87,18 +87,23 @@ def choose_date(lake: Lake, config: NightConfig, asked: str) -> tuple[date | Non
 def record_lost_publication(night: Night) -> None:
     """Complete `runs` and the report where the newest publication's run was killed before it did.
 
-    The commit holds the gates' figures, and the lists before it can still be judged; what the other stages counted
-    is lost. The run's raw files stay unrecorded, so they are read again, which changes nothing.
+    A rollback judges no lists and has no report: only its row is written. The commit of a publication holds the
+    gates' figures, and the lists before it can still be judged; what the other stages counted is lost. The run's
+    raw files stay unrecorded, so they are read again, which changes nothing.
     """
     commit = served_commit(night.lake)
     when = served_date(commit) if commit else None
     if commit is None or when is None:
         return
     lost = replace(night, logical_date=when, run_id=str(commit.stamp["run_id"]))
-    if is_recorded(lost, publish.STAGE):
+    record = publish.as_record(commit)
+    if is_recorded(lost, record.stage):
         return
     log.info("the night of %s was published by run %s, which did not record it: recorded now", when, lost.run_id)
-    records = [run_stage(lost, evaluate_lists.STAGE, evaluate_lists.run), publish.as_record(commit)]
+    if record.stage == publish.ROLLBACK:
+        record_stages(lost, [record], "recorded later")
+        return
+    records = [run_stage(lost, evaluate_lists.STAGE, evaluate_lists.run), record]
     record_stages(lost, records, "recorded later")
     if lost.lake.is_folder:
         log.info("report: %s", write_report(lost, records, default_path(lost, "--report")))

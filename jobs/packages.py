@@ -5,7 +5,7 @@ arrives; no executor ever opens a path of the driver's host.
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
@@ -18,7 +18,7 @@ from pyspark.sql import SparkSession
 from jobs.stage import Night
 from lime_model.loaded import ModelPackage
 from lime_model.package import load_package, zip_package
-from schemas.errors import ConfigError, EmptyTableError, ModelArtifactError
+from schemas.errors import ConfigError, EmptyTableError, InputError, ModelArtifactError
 
 SHIPPED = ".lime.zip"  # what follows the digest in a shipped package's name
 
@@ -45,7 +45,7 @@ def current_package(night: Night) -> Path | None:
 
     Newest is by the cut-off it was trained to, then by when it was made: a package trained on later events
     than the night may see is never chosen for it. A run that goes by one package has that one, whatever came
-    since; raises ModelArtifactError where it is gone.
+    since; raises ModelArtifactError where it is gone, InputError where it saw later events.
     """
     if night.model:
         folder = night.packages / night.model
@@ -53,14 +53,23 @@ def current_package(night: Night) -> Path | None:
             raise ModelArtifactError(
                 f"packages {night.packages}: expected {night.model}, which run {night.run_id} goes by; found none"
             )
+        if (trained_until := _trained_until(read_manifest(folder))) > night.cutoff:
+            raise InputError(
+                f"package {folder}: expected one trained on events before {night.cutoff:%Y-%m-%d}, "
+                f"found events before {trained_until:%Y-%m-%d}"
+            )
         return folder
     fit = []
     for folder in package_folders(night.packages):
         manifest = read_manifest(folder)
-        trained_until = datetime.fromisoformat(str(manifest["trained_until"])).astimezone(UTC)
+        trained_until = _trained_until(manifest)
         if trained_until <= night.cutoff:
             fit.append((trained_until, str(manifest["created_at"]), folder))
     return max(fit)[2] if fit else None
+
+
+def _trained_until(manifest: Mapping[str, Any]) -> datetime:
+    return datetime.fromisoformat(str(manifest["trained_until"])).astimezone(UTC)
 
 
 def require_package(night: Night) -> Path:

@@ -16,6 +16,7 @@ from jobs.lake import Commit, Lake
 from jobs.packages import current_package
 from jobs.stage import Night, StageRecord, StageReport, job_parser, run_alone
 from schemas.all_tables import TABLES
+from schemas.contract import TableContract
 from schemas.digest import table_digest
 from schemas.errors import GateError
 from schemas.events import EVENTS
@@ -25,6 +26,7 @@ from schemas.serving_recommendations import SERVING_RECOMMENDATIONS
 from schemas.users import USERS
 
 STAGE = "publish"
+ROLLBACK = "rollback"  # the other stage that decides what is served: jobs/rollback.py
 INPUTS = (EVENTS, ITEMS, USERS)  # of the tables that a night reads, those that are not made by it
 
 
@@ -78,24 +80,31 @@ def is_published(night: Night) -> bool:
     if commit is None or served_date(commit) != night.logical_date:
         return False
     package = current_package(night)
-    heads = {table.name: night.lake.last_commit(table) for table in INPUTS}
-    now: dict[str, object] = {name: head.version if head else None for name, head in heads.items()}
-    now |= {"model_digest": package.name if package else None, "config_hash": night.config.hash}
-    return all(commit.inputs.get(name) == value for name, value in now.items())
+    now = {"model_digest": package.name if package else None, "config_hash": night.config.hash}
+    if any(commit.inputs.get(name) != value for name, value in now.items()):
+        return False
+    return not any(night.lake.changed_since(table, _version(commit, table)) for table in INPUTS)
+
+
+def _version(commit: Commit, table: TableContract) -> int:
+    """The version of an input that a publication was made from; -1 where there was none."""
+    found = commit.inputs.get(table.name)
+    return -1 if found is None else int(str(found))
 
 
 def as_record(commit: Commit) -> StageRecord:
-    """A publication as the row of `runs` that its run did not come to write; how long it took is not known."""
+    """A publication or rollback as the row of `runs` that its run did not write; how long it took is not known."""
     found = commit.inputs.get("figures")
     metrics = {name: float(value) for name, value in found.items()} if isinstance(found, Mapping) else {}
     report = _report({"lists": 0.0, "changed": 1.0, **metrics}, str(commit.inputs.get("model_digest")))
     writes = {SERVING_RECOMMENDATIONS.name: commit.version}
-    return StageRecord(STAGE, report, commit.reads, writes, datetime.now(UTC), 0.0)
+    stage = str(commit.stamp["stage"])
+    return StageRecord(stage, report, commit.reads, writes, datetime.now(UTC), 0.0)
 
 
 def served_commit(lake: Lake) -> Commit | None:
-    """The newest publication; None before the first."""
-    return lake.last_commit(SERVING_RECOMMENDATIONS, STAGE)
+    """The newest publication or rollback; None before the first."""
+    return lake.last_commit(SERVING_RECOMMENDATIONS, STAGE, ROLLBACK)
 
 
 def served_date(commit: Commit) -> date | None:

@@ -2,11 +2,12 @@
 
 Every item that the catalogue ever held before the cut-off is weighed by its latest features, available or not:
 what comes back is there, and a rebuild makes the same rows. `--since`, `--until` and `--items` choose whose
-weights to look at in a backfill; `--all` computes them again even where they are there.
+weights to look at in a backfill, `--model` under which package; `--all` computes them again even where they are there.
 """
 
 import argparse
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
@@ -170,6 +171,7 @@ def arg_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--until", type=date.fromisoformat, metavar="YYYY-MM-DD", help="only intervals opened till then"
     )
+    parser.add_argument("--model", default="", metavar="DIGEST", help="under this package instead of the night's own")
     parser.add_argument("--all", action="store_true", help="also where the weights are there already")
     return parser
 
@@ -178,4 +180,4 @@ def main(argv: list[str] | None = None) -> int:
     """`lime weigh-candidates`."""
     args = arg_parser().parse_args(argv)
     chosen = chosen_items(args.items, args.since, args.until)
-    return run_alone(args, STAGE, lambda night: run(night, chosen, args.all))
+    return run_alone(args, STAGE, lambda night: run(replace(night, model=args.model), chosen, args.all))

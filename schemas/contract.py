@@ -9,6 +9,18 @@ from pyspark.sql.types import DataType, StructField, StructType
 
 from schemas.errors import ContractError
 
+LOG_RETENTION = "delta.logRetentionDuration"
+
+# What every table is made with; `lime maintain` gives it to older tables, and beside it
+# delta.deletedFileRetentionDuration, which follows from what is declared in [maintain].
+PROPERTIES = {
+    # Other engines read the tables, and some cannot read these; buckets are rewritten whole, so little is lost.
+    "delta.enableDeletionVectors": "false",
+    # A snapshot is one checkpoint and at most so many small files. A night makes one or two commits a table, so a
+    # checkpoint, which reads the whole state, is written about once a week.
+    "delta.checkpointInterval": "10",
+}
+
 
 @dataclass(frozen=True)
 class Field:
@@ -36,11 +48,17 @@ class TableContract:
     fields: tuple[Field, ...]
     partition_by: tuple[str, ...] = ()
     properties: Mapping[str, str] = field(default_factory=dict)
+    log_days: int = 30  # a commit's stamp is read for so long; past versions end sooner, when VACUUM takes files
 
     @property
     def struct(self) -> StructType:
         """The Spark schema, with NOT NULL where a field is required."""
         return StructType([StructField(f.name, f.type, not f.required) for f in self.fields])
+
+    @property
+    def table_properties(self) -> dict[str, str]:
+        """Delta's properties, those of all tables and the table's own."""
+        return {**PROPERTIES, LOG_RETENTION: f"interval {self.log_days} days", **self.properties}
 
     @property
     def columns(self) -> list[str]:
@@ -69,7 +87,7 @@ class TableContract:
             "grain": self.grain,
             "key": list(self.key),
             "partition_by": list(self.partition_by),
-            "properties": dict(self.properties),
+            "properties": self.table_properties,
             "columns": [_described(f) for f in self.fields],
         }
         return json.dumps(described, indent=1) + "\n"

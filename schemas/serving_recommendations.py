@@ -19,9 +19,6 @@ SERVING_RECOMMENDATIONS = TableContract(
     ),
     partition_by=("user_bucket",),
     # The lowest protocol Delta has, so that any engine reads it: no deletion vectors, no column mapping.
-    properties={
-        "delta.minReaderVersion": "1",
-        "delta.minWriterVersion": "2",
-        "delta.enableDeletionVectors": "false",
-    },
+    properties={"delta.minReaderVersion": "1", "delta.minWriterVersion": "2"},
+    log_days=730,  # the log says which night is served, even where there has been none for a year
 )

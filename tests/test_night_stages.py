@@ -26,7 +26,7 @@ from lime_model.loaded import ModelPackage
 from lime_model.package import load_package
 from schemas.candidate_weights import CANDIDATE_WEIGHTS
 from schemas.digest import table_digest
-from schemas.errors import EXIT_GATE, EXIT_OK
+from schemas.errors import EXIT_GATE, EXIT_INPUT, EXIT_OK
 from schemas.events import EVENTS
 from schemas.items import ITEMS
 from schemas.link_embeddings import LINK_EMBEDDINGS
@@ -142,6 +142,7 @@ def test_a_backfill_weighs_the_listed_items_again(night: Night, platform: Path, 
     command = ["weigh-candidates", "--config", str(platform), "--date", str(night.logical_date), "--items", str(listed)]
     assert main(command) == EXIT_OK
     assert main([*command, "--all"]) == EXIT_OK
+    assert main([*command, "--model", "unknown"]) == EXIT_INPUT
     after = lake.read(CANDIDATE_WEIGHTS).select("item_id", "run_id")
     assert sorted(row["item_id"] for row in after.exceptAll(before).collect()) == ["c0i0", "c3i7"]
     assert table_digest(lake.read(CANDIDATE_WEIGHTS), CANDIDATE_WEIGHTS) == digest

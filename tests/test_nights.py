@@ -146,6 +146,28 @@ def test_nights_with_late_events_and_catalogue_changes_equal_a_rebuild(
     assert digests(rebuilt) == digests(lake)
 
 
+def test_maintenance_makes_no_night_over_again(spark: SparkSession, platform: Path) -> None:
+    """What follows, a rollback and its night among it, runs on the tables as they lie then."""
+    lake = lake_of(spark, platform)
+    before = digests(lake)
+    assert main(["maintain", "--config", str(platform)]) == EXIT_OK
+    night = ["nightly", "--config", str(platform), "--date", "2026-01-08"]
+    assert main([*night, "--nothing-to-do-code", "7"]) == 7
+    assert digests(lake) == before
+
+
+def test_a_night_that_was_rolled_back_is_published_again(spark: SparkSession, platform: Path) -> None:
+    lake = lake_of(spark, platform)
+    before = digests(lake)
+    assert main(["rollback", "--config", str(platform)]) == EXIT_OK
+    commit = served_commit(lake)
+    assert commit is not None
+    assert served_date(commit) == date(2026, 1, 7)
+    assert digests(lake)["serving_recommendations"] != before["serving_recommendations"]
+    assert main(["nightly", "--config", str(platform)]) == EXIT_OK
+    assert digests(lake) == before
+
+
 def test_an_older_night_than_the_served_one_is_refused(
     platform: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

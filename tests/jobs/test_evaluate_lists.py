@@ -1,5 +1,6 @@
 """Judging served lists: the measures on hand-made users, and the job in a lake of two nights."""
 
+import dataclasses
 import math
 from collections.abc import Iterator
 from datetime import UTC, date, datetime
@@ -206,6 +207,9 @@ def test_a_night_judges_the_list_of_the_night_before_and_not_its_own(spark: Spar
     commit = served_before(publications(second.lake, date(2026, 3, 2)), date(2026, 3, 2))
     assert commit is not None
     assert report.metrics["served_version"] == commit.version
+    back = dataclasses.replace(first, run_id="back").stamp("rollback", restored=commit.version)
+    second.lake.overwrite(SERVING_RECOMMENDATIONS, earlier, back)
+    assert run(second).metrics == report.metrics, "lists that a rollback brought back count a second time"
 
 
 def test_publications_are_read_back_to_one_of_an_earlier_night_and_no_further(spark: SparkSession) -> None:

@@ -30,11 +30,14 @@ class FakeLake:
         heads = {"events": 3, "items": 0, "users": 1, **versions}
         self.commits = {name: Commit(version, {}) for name, version in heads.items()}
         if served:
-            stamp = {"logical_date": served.isoformat(), "inputs": MADE_FROM, "reads": {"users": 1}}
+            stamp = {"stage": "publish", "logical_date": served.isoformat(), "inputs": MADE_FROM, "reads": {"users": 1}}
             self.commits["serving_recommendations"] = Commit(9, stamp)
 
-    def last_commit(self, table: TableContract, stage: str = "") -> Commit | None:
+    def last_commit(self, table: TableContract, *stages: str) -> Commit | None:
         return self.commits.get(table.name)
+
+    def changed_since(self, table: TableContract, version: int) -> bool:
+        return self.commits[table.name].version > version
 
 
 def chosen(asked: str, served: date | None = SERVED, **config: date) -> tuple[date | None, str]:
@@ -101,7 +104,7 @@ def test_another_date_is_not_published() -> None:
 
 def test_a_publication_is_recorded_from_its_commit_with_what_its_gates_saw() -> None:
     figures = {"lists": 43.0, "overlap": 0.5, "changed": 0.0}
-    stamp = {"inputs": {**MADE_FROM, "figures": figures}, "reads": {"users": 1}}
+    stamp = {"stage": "publish", "inputs": {**MADE_FROM, "figures": figures}, "reads": {"users": 1}}
     record = as_record(Commit(9, stamp))
     assert (record.stage, record.reads, record.writes) == ("publish", {"users": 1}, {"serving_recommendations": 9})
     assert (record.report.rows_in, record.report.rows_out, record.report.metrics) == (43, 0, figures)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,7 +18,7 @@ from jobs.lake import Lake
 from jobs.packages import current_package, require_history_length, require_package, ship_package, shipped_package
 from jobs.stage import Night
 from lime_model.package import save_package, zip_package
-from schemas.errors import ConfigError, EmptyTableError, ModelArtifactError
+from schemas.errors import ConfigError, EmptyTableError, InputError, ModelArtifactError
 from tests.lime_model.samples import SPEC, VOCABULARY, lime, package
 from tests.lime_model.samples import config as model_config
 
@@ -53,6 +54,16 @@ def test_the_newest_package_that_saw_nothing_after_the_cut_off_is_used(tmp_path:
     }  # fmt: skip
     with pytest.raises(EmptyTableError, match="expected a model trained on events before 2026-01-04, found none"):
         require_package(night(str(tmp_path), day=date(2026, 1, 3)))
+
+
+def test_a_named_package_is_used_where_it_is_there_and_saw_nothing_later(tmp_path: Path) -> None:
+    write_manifests(tmp_path / "models", {"old": ("2026-01-05", "1"), "new": ("2026-01-07", "2")})
+    named = {digest: replace(night(str(tmp_path)), model=digest) for digest in ("old", "new", "none")}
+    assert require_package(named["old"]).name == "old"
+    with pytest.raises(ModelArtifactError, match="packages .*models: expected none, which run run goes by; found none"):
+        require_package(named["none"])
+    with pytest.raises(InputError, match="trained on events before 2026-01-06, found events before 2026-01-07"):
+        require_package(replace(named["new"], logical_date=date(2026, 1, 5)))
 
 
 def test_packages_lie_in_the_lake_that_was_named_on_the_command_line(tmp_path: Path) -> None:
