@@ -19,6 +19,7 @@ from jobs import (
     train_model,
     weigh_candidates,
 )
+from jobs.commits import MAINTAIN
 from jobs.lake import Commit, Lake
 from jobs.packages import package_folders, read_manifest
 from jobs.plan_row import Plan
@@ -80,8 +81,8 @@ def require_as_planned(lake: Lake, plan: Plan, since: Commits) -> None:
                 f"found {head.version if head else 'none'}"
             )
         for commit in commits:
-            other = commit.stamp.get("run_id")
-            if other != plan.run_id and not commit.is_creation:
+            other, of_rows = commit.stamp.get("run_id"), commit.stamp.get("stage") != MAINTAIN
+            if other != plan.run_id and of_rows and not commit.is_creation:
                 raise InputError(
                     f"table {name}: expected only commits of run {plan.run_id} above its planned version "
                     f"{'(none)' if planned is None else planned}, found version {commit.version} by run "

@@ -101,6 +101,7 @@ CREATION = Commit(0, {}, {"operation": "CREATE TABLE"})
 )  # fmt: skip
 def test_a_table_that_is_not_as_planned_is_named(log: list[Commit], expected: str) -> None:
     fine = [CREATION, *[commit(version, "x", run="before") for version in range(1, 4)], commit(4, "ingest_events")]
+    fine.append(commit(5, "maintain", run="b"))  # changes no row
     others = {name: [commit(version, "x", run="before")] for name, version in PLANNED.items()}
     others["runs"] = [commit(9, "runs/stages", run="b")]  # what others recorded is no input
     others["user_history"] = [CREATION, commit(1, "build_histories")]
