@@ -8,6 +8,7 @@ backfills into different roots run side by side; lists are served from such a ro
 
 import argparse
 import shutil
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
@@ -36,16 +37,17 @@ def run(night: Night, root: str, known: Commit | None, retrain: bool) -> Lake:
     Raises InputError before any work where versions, the package or the root are not what they must be.
     """
     own = _own_night(night, root)
-    with only_writer(own.lake, own.config.lake, f"lime {STAGE}"):  # of that root: backfills into others run beside it
-        _rebuild(night, own, known, retrain)
-    return own.lake
-
-
-def _rebuild(night: Night, own: Night, known: Commit | None, retrain: bool) -> None:
     package = None if retrain else require_package(_with_model(night, known))
     versions = known_versions(known) if known else present_versions(night.lake)
     for table in INPUTS:
         read_past(night.lake, table, versions[table.name])
+    with only_writer(own.lake, own.config.lake, f"lime {STAGE}"):  # of that root: backfills into others run beside it
+        _rebuild(night, own, package, versions)
+    return own.lake
+
+
+def _rebuild(night: Night, own: Night, package: Path | None, versions: Mapping[str, int]) -> None:
+    for table in INPUTS:
         _require_own(own.lake, table, versions[table.name])
     for table in INPUTS:
         if not own.lake.exists(table):

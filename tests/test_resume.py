@@ -65,8 +65,8 @@ def lime(config: Path, lake: Lake) -> Lime:
 
 
 def files_below(root: str) -> dict[str, tuple[int, int]]:
-    """Every file with its size and time."""
-    found = {str(path): path.stat() for path in sorted(Path(root).rglob("*"))}
+    """Every file with its size and time; the lock's aside, which says who held it last."""
+    found = {str(path): path.stat() for path in sorted(Path(root).rglob("*")) if path.name != "_lock"}
     return {path: (status.st_size, status.st_mtime_ns) for path, status in found.items()}
 
 
