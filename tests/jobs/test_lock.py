@@ -30,6 +30,7 @@ from schemas.events import EVENTS
 from schemas.items import ITEMS
 from schemas.recommendations import RECOMMENDATIONS
 from schemas.serving_recommendations import SERVING_RECOMMENDATIONS
+from schemas.types import LONG
 from schemas.users import USERS
 from tests.conftest import Frame
 from tests.standalone import ROOT
@@ -310,7 +311,8 @@ def test_lists_are_not_published_when_a_late_commit_lies_in_any_table(
         passed.stamp = {"lock": {**lake.writer.stamp["lock"], "token": 1}}  # type: ignore[dict-item]
         night = Night(lake, config, date(2026, 1, 6), "run2")
         lake.overwrite(ITEMS, frame(ITEMS, item, *({"item_id": item_id} for item_id in ids)), night.stamp("items"))
-        made = frame(RECOMMENDATIONS, {"eligibility_digest": "e", "numerics_id": "n", "run_id": "r"}, lists)
+        required = [f for f in RECOMMENDATIONS.fields if f.required and f.provenance]
+        made = frame(RECOMMENDATIONS, {f.name: 0 if f.type == LONG else "p" for f in required}, lists)
         lake.overwrite(RECOMMENDATIONS, made, night.stamp("score_candidates"))
         paused.append(EVENTS, lake.spark.createDataFrame([], EVENTS.struct), stamp("late"))
         with pytest.raises(RetryableError, match="table events: version 1 of run late was committed after another"):
