@@ -11,19 +11,28 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, date, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.types import StructField, StructType
 
+from jobs import publish
 from jobs.cli import main
-from jobs.config import LakeConfig
+from jobs.config import LakeConfig, load_config
 from jobs.file_lock import FileLock, take_file
 from jobs.lake import Lake, Stamp
 from jobs.lock import OnlyWriter, only_writer
+from jobs.stage import Night
 from schemas.errors import EXIT_RETRY, ConfigError, RetryableError
+from schemas.events import EVENTS
+from schemas.items import ITEMS
+from schemas.recommendations import RECOMMENDATIONS
+from schemas.serving_recommendations import SERVING_RECOMMENDATIONS
+from schemas.types import LONG
 from schemas.users import USERS
+from tests.conftest import Frame
 from tests.standalone import ROOT
 from tests.tiny import write_platform
 
@@ -284,6 +293,33 @@ def test_a_late_commit_that_nobody_noticed_is_undone_by_the_next_writer_with_wha
             assert users(lake) == ["u1"]
         assert ("version 2 of run late was committed after another writer took over" in caplog.text) == found
         caplog.clear()
+
+
+def test_lists_are_not_published_when_a_late_commit_lies_in_any_table(
+    lake: Lake, frame: Frame, tmp_path: Path
+) -> None:
+    """What the lists were made from may hold its rows."""
+    config, ids = load_config(str(write_platform(tmp_path / "platform"))), [f"i{n}" for n in range(5)]
+    item = {"valid_from": USER["valid_from"], "features": "{}", "attributes": "{}", "available": True, "run_id": "r"}
+    ranked = [(n + 1, item_id, 1.0) for n, item_id in enumerate(ids)]
+    lists = {"user_id": "u1", "user_bucket": 1, "items": ranked, "source": "model", "model_digest": "m"}
+    passed = SimpleNamespace(stamp={"lock": None}, check=lambda tables: None)  # a paused writer: its check is behind it
+    paused = Lake(lake.spark, lake.root)
+    paused.writer = passed
+    with only_writer(lake, config.lake, "lime nightly"):
+        assert lake.writer is not None
+        passed.stamp = {"lock": {**lake.writer.stamp["lock"], "token": 1}}  # type: ignore[dict-item]
+        night = Night(lake, config, date(2026, 1, 6), "run2")
+        lake.overwrite(ITEMS, frame(ITEMS, item, *({"item_id": item_id} for item_id in ids)), night.stamp("items"))
+        required = [f for f in RECOMMENDATIONS.fields if f.required and f.provenance]
+        made = frame(RECOMMENDATIONS, {f.name: 0 if f.type == LONG else "p" for f in required}, lists)
+        lake.overwrite(RECOMMENDATIONS, made, night.stamp("score_candidates"))
+        paused.append(EVENTS, lake.spark.createDataFrame([], EVENTS.struct), stamp("late"))
+        with pytest.raises(RetryableError, match="table events: version 1 of run late was committed after another"):
+            publish.run(night)
+        assert not lake.exists(SERVING_RECOMMENDATIONS)
+        publish.run(night)
+        assert lake.read(SERVING_RECOMMENDATIONS).count() == 1
 
 
 def test_a_writer_that_died_before_it_looked_leaves_its_predecessors_versions_to_compare_with(root: str) -> None:
