@@ -1,15 +1,10 @@
 """The `lime` command: one subcommand per job. `spark-submit` runs the same through `jobs/submit.py`."""
 
 import logging
-import re
 import sys
 from collections.abc import Callable
 from importlib import import_module
 
-from py4j.protocol import Py4JJavaError
-from pyspark.errors import PythonException
-
-from schemas import errors
 from schemas.errors import LimeError
 
 COMMANDS = {
@@ -56,13 +51,6 @@ def main(argv: list[str] | None = None) -> int:
     return exit_code(lambda: int(module.main(words[1:])))
 
 
-def _raised_in_task(text: str) -> LimeError | None:
-    """The product's own error inside what Spark says of a failed task."""
-    found = re.search(r"schemas\.errors\.(\w+): (.*)", text)
-    kind = getattr(errors, found.group(1), None) if found else None
-    return kind(found.group(2)) if found and kind else None
-
-
 def exit_code(command: Callable[[], int]) -> int:
     """Run a command; an error raised on purpose becomes one line on stderr and its own exit code."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
@@ -71,11 +59,6 @@ def exit_code(command: Callable[[], int]) -> int:
         return command()
     except LimeError as raised:
         return _say(raised)
-    except (PythonException, Py4JJavaError) as failure:
-        error = _raised_in_task(str(failure))
-        if error is None:
-            raise
-        return _say(error)
 
 
 def _say(error: LimeError) -> int:

@@ -16,6 +16,7 @@ from jobs.config import Config, load_config
 from jobs.lake import Lake, Stamp
 from jobs.lock import only_writer
 from jobs.session import spark_session
+from jobs.task_errors import task_errors
 from schemas.errors import EXIT_OK, ConfigError, InputError
 from schemas.runs import RUNS
 
@@ -114,7 +115,8 @@ def run_stage(night: Night, stage: str, job: Job) -> StageRecord:
     night.lake.writes.clear()
     started_at, start = datetime.now(UTC), time.monotonic()
     try:
-        report = job(night)
+        with task_errors():
+            report = job(night)
     finally:
         night.lake.clear_staging(night.run_id)
     seconds = time.monotonic() - start

@@ -16,7 +16,7 @@ from jobs import score_candidates
 from jobs.cli import exit_code
 from jobs.packages import require_package
 from jobs.score_candidates import night_lists
-from jobs.stage import Night
+from jobs.stage import Night, run_stage
 from lime_model.package import load_package
 from schemas.digest import table_digest
 from schemas.errors import EXIT_INPUT
@@ -92,6 +92,11 @@ def test_the_compiled_kernel_made_the_lists(night: Night) -> None:
     assert [row["numerics_id"] for row in ids] == ["kernel=lime-1"]
 
 
+def in_full(night: Night) -> int:
+    """The stage as `lime` runs it; returns what would be its exit code."""
+    return run_stage(night, score_candidates.STAGE, lambda n: score_candidates.run(n, in_full=True)).report.rows_out
+
+
 def test_bad_links_are_named_by_a_hash_of_their_user(
     root: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -105,11 +110,11 @@ def test_bad_links_are_named_by_a_hash_of_their_user(
         LINK_EMBEDDINGS, links.withColumn("links", F.coalesce(bad, "links")), night.stamp("test")
     )
     hashed = sha256(b"u00000007").hexdigest()
-    assert exit_code(lambda: score_candidates.run(night, in_full=True).rows_out) == EXIT_INPUT
+    assert exit_code(lambda: in_full(night)) == EXIT_INPUT
     said = capsys.readouterr().err
     assert "links of user row" in said and f"link_embeddings, row with sha2(user_id, 256) = '{hashed}'" in said
     night.lake.overwrite(LINK_EMBEDDINGS, links.withColumn("history_digest", F.lit("old")), night.stamp("test/old"))
-    assert exit_code(lambda: score_candidates.run(night.of(night.logical_date), in_full=True).rows_out) == EXIT_INPUT
+    assert exit_code(lambda: in_full(night.of(night.logical_date))) == EXIT_INPUT
     said += capsys.readouterr().err
     assert "link_embeddings: expected links of every history under this model" in said
     assert "u00000" not in said
