@@ -1,5 +1,6 @@
 """The same first night in other circumstances: killed and started again, and on a catalog instead of a folder."""
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -62,13 +63,14 @@ def test_a_night_that_was_killed_after_its_publication_is_recorded_by_the_next(
 ) -> None:
     config = tmp_path / "ended.toml"  # nothing more to do once the first night is recorded
     config.write_text(first_night.read_text().replace("last_date = 2026-01-10", "last_date = 2026-01-06"))
-    lake, report = undisturbed, Path(undisturbed.root) / "reports" / "2026-01-06.html"
+    lake = Lake(undisturbed.spark, str(shutil.copytree(undisturbed.root, tmp_path / "lake")))
+    report = Path(lake.root) / "reports" / "2026-01-06.html"
     served = lake.read(SERVING_RECOMMENDATIONS).select("run_id").distinct().collect()[0]["run_id"]
     before = {row["stage"]: row for row in lake.read(RUNS).where(f"run_id = '{served}'").collect()}
     lake.spark.sql(f"DELETE FROM {lake.name(RUNS)} WHERE run_id = '{served}' AND stage != 'plan'")
     report.unlink()
     caplog.set_level("INFO", "lime")
-    assert main(["nightly", "--config", str(config)]) == EXIT_OK
+    assert main(["nightly", "--config", str(config), "--lake", lake.root]) == EXIT_OK
     assert f"published by run {served}, which did not record it" in caplog.text
     assert caplog.messages[-1].endswith("2026-01-06 is the data's last day and it is served")
     after = {row["stage"]: row for row in lake.read(RUNS).where(f"run_id = '{served}'").collect()}
@@ -78,7 +80,7 @@ def test_a_night_that_was_killed_after_its_publication_is_recorded_by_the_next(
     assert after["evaluate_lists"]["metrics"] == before["evaluate_lists"]["metrics"]
     assert report.is_file()
     caplog.clear()
-    assert main(["nightly", "--config", str(config)]) == EXIT_OK
+    assert main(["nightly", "--config", str(config), "--lake", lake.root]) == EXIT_OK
     assert "did not record it" not in caplog.text
 
 

@@ -15,7 +15,7 @@ from benchmarks.scored_lake import make_lake, night_of
 from jobs import score_candidates
 from jobs.cli import exit_code
 from jobs.packages import require_package
-from jobs.score_candidates import night_lists
+from jobs.score_candidates import night_lists, scored
 from jobs.stage import Night, run_stage
 from lime_model.package import load_package
 from schemas.digest import table_digest
@@ -61,7 +61,8 @@ def cut_into(night: Night, partitions: int) -> Night:
 
 def plan_of(night: Night) -> str:
     """The physical plan without what differs from run to run: ids of expressions, places of files."""
-    lists = night_lists(night, load_package(require_package(night)), in_full=True).lists
+    made = night_lists(night, load_package(require_package(night)), in_full=True)
+    lists = scored(night, made.chosen, made.work)
     text = lists._jdf.queryExecution().executedPlan().treeString()  # type: ignore[operator]
     text = re.sub(r"#\d+L?|\[plan_id=\d+\]|, \[\]|(?<=lambda x)_\d+", "", text)
     # of a scan its columns are enough: its filters hold dates and digests
