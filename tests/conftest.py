@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
+from benchmarks.tiny import write_platform
 from jobs.cli import main
 from jobs.session import default_conf, session_conf
 from schemas.contract import TableContract
 from schemas.errors import EXIT_OK
-from tests.tiny import write_platform
 
 Frame = Callable[..., DataFrame]
 

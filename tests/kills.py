@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.standalone import ROOT
+from benchmarks.standalone import ROOT
 
 NIGHT_SECONDS = 300
 

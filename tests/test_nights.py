@@ -10,6 +10,7 @@ from deltalake import DeltaTable as OtherEngine
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
+from benchmarks.tiny import USERS, write_day, write_items
 from jobs.cli import main
 from jobs.config import load_config
 from jobs.lake import Lake
@@ -25,7 +26,6 @@ from schemas.recommendations import RECOMMENDATIONS
 from schemas.serving_recommendations import SERVING_RECOMMENDATIONS
 from schemas.user_history import USER_HISTORY
 from schemas.user_seen import USER_SEEN
-from tests.tiny import USERS, write_day, write_items
 
 DERIVED = (USER_HISTORY, USER_SEEN, LINK_EMBEDDINGS, CANDIDATE_WEIGHTS, SERVING_RECOMMENDATIONS)
 

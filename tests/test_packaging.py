@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.packaging import ROOT, built_wheel, lime_zip
-from tests.standalone import python_without_project
+from benchmarks.packaging import ROOT, built_wheel, lime_zip
+from benchmarks.standalone import python_without_project
 
 PACKAGES = ("jobs", "lime_model", "schemas")
 

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.tiny import USERS, write_platform
 from jobs.cli import main
 from schemas.errors import EXIT_INPUT, EXIT_OK
 from tests.test_resume import files_below
-from tests.tiny import USERS, write_platform
 
 
 def plan(config: Path, caplog: pytest.LogCaptureFixture, *more: str) -> list[str]:

@@ -10,6 +10,7 @@ import pytest
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
+from benchmarks.tiny import USERS, write_platform
 from jobs.cli import main
 from jobs.config import load_config
 from jobs.lake import Lake, Stamp
@@ -25,7 +26,6 @@ from tests.lime_model.samples import SPEC, VOCABULARY
 from tests.lime_model.samples import config as model_config
 from tests.lime_model.samples import lime as untrained
 from tests.test_nights_elsewhere import digests
-from tests.tiny import USERS, write_platform
 
 LATE = "user\titem\tkind\tat\tline\nu1\tc0i7\tlike\t1767200000\t999001\n"  # an event of 2025-12-31
 STAGES = [

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from pyspark.sql import SparkSession
 
+from benchmarks.tiny import write_platform
 from jobs.cli import main
 from jobs.config import load_config
 from jobs.lake import Lake
@@ -18,7 +19,6 @@ from schemas.recommendations import RECOMMENDATIONS
 from schemas.user_seen import USER_SEEN
 from schemas.users import USERS
 from tests.jobs.rule_reference import allowed, item_of
-from tests.tiny import write_platform
 
 DECLARED = """
 [score.denied]

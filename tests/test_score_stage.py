@@ -11,7 +11,9 @@ import pytest
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
+from benchmarks.packaging import lime_zip
 from benchmarks.scored_lake import make_lake, night_of
+from benchmarks.standalone import ROOT, standalone_cluster
 from jobs import score_candidates
 from jobs.cli import exit_code
 from jobs.packages import require_package
@@ -23,8 +25,6 @@ from schemas.errors import EXIT_INPUT
 from schemas.link_embeddings import LINK_EMBEDDINGS
 from schemas.recommendations import RECOMMENDATIONS
 from tests.golden import assert_golden
-from tests.packaging import lime_zip
-from tests.standalone import ROOT, standalone_cluster
 
 USERS, ITEMS, K = 150, 400, 20
 PLAN = Path(__file__).with_name("score_stage_plan.txt")

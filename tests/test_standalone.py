@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.packaging import lime_zip
-from tests.standalone import StandaloneCluster, standalone_cluster
+from benchmarks.packaging import lime_zip
+from benchmarks.standalone import StandaloneCluster, standalone_cluster
 
 # Where tasks ran and where they got the project from; a Delta table is written and read on the way.
 JOB = """

@@ -8,13 +8,13 @@ from pathlib import Path
 
 from pyspark.sql import SparkSession
 
+from benchmarks.packaging import lime_zip
+from benchmarks.standalone import ROOT, SUBMIT_SECONDS, StandaloneCluster, readme_command, standalone_cluster
 from jobs.config import load_config
 from jobs.lake import Lake
 from schemas.digest import table_digest
 from schemas.errors import EXIT_INPUT, EXIT_OK
 from schemas.serving_recommendations import SERVING_RECOMMENDATIONS
-from tests.packaging import lime_zip
-from tests.standalone import ROOT, SUBMIT_SECONDS, StandaloneCluster, readme_command, standalone_cluster
 
 
 def test_a_night_on_a_cluster_trains_and_serves_the_lists_of_local(

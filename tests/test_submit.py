@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.packaging import lime_zip
+from benchmarks.standalone import ROOT, StandaloneCluster
 from schemas.errors import EXIT_OK, EXIT_RETRY
-from tests.packaging import lime_zip
-from tests.standalone import ROOT, StandaloneCluster
 
 
 @pytest.mark.parametrize(

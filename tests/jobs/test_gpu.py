@@ -13,13 +13,13 @@ import pytest
 import torch
 from pyspark.sql import SparkSession
 
+from benchmarks.packaging import lime_zip
+from benchmarks.standalone import standalone_cluster
 from jobs.gpu import Device, resource_profile, task_device
 from lime_model.frozen import FrozenShapes, Histories, LinkPredictor
 from lime_model.package import load_package, save_package
 from schemas.errors import ConfigError
 from tests.lime_model.samples import SPEC, VOCABULARY, config, lime
-from tests.packaging import lime_zip
-from tests.standalone import standalone_cluster
 
 ROOT = Path(__file__).parents[2]
 FAKE_GPUS = '#!/bin/sh\necho \'{"name": "gpu", "addresses": ["0", "1"]}\'\n'

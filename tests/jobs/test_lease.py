@@ -15,6 +15,7 @@ import pytest
 from py4j.protocol import Py4JError
 from pyspark.sql import SparkSession
 
+from benchmarks.standalone import ROOT
 from jobs import lease as module
 from jobs.config import LakeConfig
 from jobs.delta_log import DeltaLog
@@ -24,7 +25,6 @@ from jobs.lock import only_writer
 from schemas.errors import EXIT_RETRY, ConfigError, RetryableError
 from schemas.events import EVENTS
 from schemas.lease import LEASE
-from tests.standalone import ROOT
 
 TERM = 4.0
 START_SECONDS = 120

@@ -18,6 +18,8 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.types import StructField, StructType
 
+from benchmarks.standalone import ROOT
+from benchmarks.tiny import write_platform
 from jobs import publish
 from jobs.cli import main
 from jobs.config import LakeConfig, load_config
@@ -33,8 +35,6 @@ from schemas.serving_recommendations import SERVING_RECOMMENDATIONS
 from schemas.types import LONG
 from schemas.users import USERS
 from tests.conftest import Frame
-from tests.standalone import ROOT
-from tests.tiny import write_platform
 
 LATE_SECONDS = 120
 USER: dict[str, Any] = {

@@ -12,6 +12,7 @@ from deltalake import DeltaTable as OtherEngine
 from pyspark.sql import DataFrame, SparkSession
 
 from benchmarks.aging import age_table
+from benchmarks.tiny import CONFIG
 from jobs.cli import main
 from jobs.config import MaintainConfig, load_config
 from jobs.lake import Lake, Stamp
@@ -28,7 +29,6 @@ from schemas.serving_recommendations import SERVING_RECOMMENDATIONS
 from schemas.user_history import USER_HISTORY
 from schemas.users import USERS
 from tests.conftest import Frame
-from tests.tiny import CONFIG
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)

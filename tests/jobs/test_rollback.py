@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from pyspark.sql import SparkSession
 
+from benchmarks.tiny import CONFIG
 from jobs.cli import main
 from jobs.config import load_config
 from jobs.evaluate_lists import publications, served_before
@@ -17,7 +18,6 @@ from jobs.stage import Night
 from schemas.errors import EXIT_INPUT, EXIT_OK
 from schemas.runs import RUNS
 from schemas.serving_recommendations import SERVING_RECOMMENDATIONS
-from tests.tiny import CONFIG
 
 FIRST = date(2026, 1, 6)
 

@@ -12,6 +12,7 @@ from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from benchmarks.tiny import write_platform
 from jobs.config import Config, EventSource, Feature, ItemSource, LakeConfig, ScoreConfig, UserSource, load_config
 from jobs.rule_config import Denied, Rule
 from jobs.rules import (
@@ -26,7 +27,6 @@ from jobs.rules import (
 )
 from schemas.errors import ConfigError
 from tests.jobs.rule_reference import allowed, item_of
-from tests.tiny import write_platform
 
 EVENTS = EventSource("csv", "none", {"user_id": "u", "item_id": "i", "event_ts": "t"})
 NUMERIC, WORDS = Feature("x", "numeric"), Feature("x")

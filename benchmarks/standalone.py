@@ -1,4 +1,4 @@
-"""A real standalone Spark cluster on loopback: a master and two workers from pip's pyspark, for tests.
+"""A real standalone Spark cluster on loopback: a master and two workers from pip's pyspark, for tests and benchmarks.
 
 The workers' Python has the environment's third-party packages and not the project: what a task imports of it
 came through `--py-files lime.zip`.
