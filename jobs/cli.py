@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable
 from importlib import import_module
 
+from jobs.outages import as_outage
 from schemas.errors import LimeError
 
 COMMANDS = {
@@ -52,13 +53,18 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def exit_code(command: Callable[[], int]) -> int:
-    """Run a command; an error raised on purpose becomes one line on stderr and its own exit code."""
+    """Run a command; an error raised on purpose, or an outage, becomes one line on stderr and its own exit code."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     logging.getLogger("py4j").setLevel(logging.WARNING)
     try:
         return command()
     except LimeError as raised:
         return _say(raised)
+    except Exception as failure:
+        outage = as_outage(failure)
+        if outage is None:
+            raise
+        return _say(outage)
 
 
 def _say(error: LimeError) -> int:
