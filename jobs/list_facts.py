@@ -5,7 +5,6 @@ SAMPLED_LISTS of them, the same users every night.
 """
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -86,16 +85,16 @@ def scores(lists: pa.Table) -> Scores:
     return Scores(tuple(by_rank), tuple(edges.tolist()), tuple(counts.tolist()))
 
 
-def places_by_item(lists: pa.Table) -> Counter[str]:
-    """How many lists hold each item."""
-    counts = pc.value_counts(lists["item_ids"].combine_chunks().flatten())
-    return Counter(dict(zip(counts.field("values").to_pylist(), counts.field("counts").to_pylist(), strict=True)))
+def places_by_item(lists: pa.Table) -> pa.StructArray:
+    """How many lists hold each item: `values` and `counts`."""
+    return pc.value_counts(lists["item_ids"].combine_chunks().flatten())
 
 
-def shares(available: Sequence[str], events: Counter[str], places: Counter[str]) -> list[Share]:
-    """Parts of the available items cut at BOUNDS by their number of events, ties by item_id."""
-    ranked = sorted(available, key=lambda item: (-events[item], item))
-    taken, listed = (np.array([counts[item] for item in ranked], np.int64) for counts in (events, places))
+def shares(items: pa.Table, places: pa.StructArray) -> list[Share]:
+    """Parts of the available items (item_id, events) cut at BOUNDS by their number of events, ties by item_id."""
+    ranked = items.sort_by([("events", "descending"), ("item_id", "ascending")])
+    where = pc.index_in(ranked["item_id"], places.field("values"))
+    taken, listed = _numbers(ranked["events"]), _numbers(pc.fill_null(places.field("counts").take(where), 0))
     cuts = [round(bound * len(ranked)) for bound in (0.0, *BOUNDS)]
     made = []
     for begin, finish, start, end in zip((0.0, *BOUNDS), BOUNDS, cuts[:-1], cuts[1:], strict=False):

@@ -201,7 +201,7 @@ def _lists(night: Night, served: Commit, earlier: Commit | None) -> Lists:
     lists = list_facts.read_lists(table, total)
     items, places = report_data.catalogue(night), list_facts.places_by_item(lists)
     scores = list_facts.scores(lists)
-    pictures = {"concentration": charts.concentration(list_facts.shares(items.available, items.events, places))}
+    pictures = {"concentration": charts.concentration(list_facts.shares(items, places))}
     if scores.by_rank:
         pictures |= {"scores": charts.score_histogram(scores), "ranks": charts.score_by_rank(scores)}
     mean = None
@@ -217,7 +217,7 @@ def _lists(night: Night, served: Commit, earlier: Commit | None) -> Lists:
         by_popularity=lists["source"].to_pylist().count(POPULARITY),
         full=sum(length == k for length in map(len, lists["item_ids"].to_pylist())),
         shown_items=len(places),
-        available_items=len(items.available),
+        available_items=len(items),
         overlap=mean,
         pictures={name: Markup(svg) for name, svg in pictures.items()},
     )

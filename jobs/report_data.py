@@ -1,9 +1,8 @@
 """What the report reads from the lake: a few plain scans, each collected as a few rows or one small arrow table."""
 
-from collections import Counter
-from dataclasses import dataclass
 from datetime import UTC, date, timedelta
 
+import pyarrow as pa
 from pyspark.sql import Row
 from pyspark.sql import functions as F
 
@@ -20,23 +19,15 @@ from schemas.runs import RUNS
 PUBLISH = "publish"
 
 
-@dataclass(frozen=True)
-class Catalogue:
-    """Items that may be shown, and every item's events of the popularity window."""
-
-    available: list[str]
-    events: Counter[str]
-
-
-def catalogue(night: Night) -> Catalogue:
-    """Collects the ids of the catalogue, as scoring does."""
-    available = as_of(night.lake.read(ITEMS), night.cutoff).where("available").select("item_id").toArrow()
+def catalogue(night: Night) -> pa.Table:
+    """(item_id, events) of the items that may be shown: events in the popularity window. Collects a row an item."""
+    available = as_of(night.lake.read(ITEMS), night.cutoff).where("available").select("item_id")
     since = timestamp(night.cutoff - timedelta(days=night.config.score.popularity_days))
     events = night.lake.read(EVENTS)
     recent = events.where((F.col("event_ts") >= since) & (F.col("event_ts") < timestamp(night.cutoff)))
-    counts = recent.groupBy("item_id").agg(F.count("*").alias("events")).toArrow()
-    taken = dict(zip(counts["item_id"].to_pylist(), counts["events"].to_pylist(), strict=True))
-    return Catalogue(available["item_id"].to_pylist(), Counter(taken))
+    taken = recent.groupBy("item_id").agg(F.count("*").alias("taken"))
+    counted = available.join(taken, on=["item_id"], how="left")  # both unique by item_id
+    return counted.select("item_id", F.coalesce("taken", F.lit(0)).alias("events")).toArrow()
 
 
 def evaluations(lake: Lake, until: date) -> list[Evaluation]:

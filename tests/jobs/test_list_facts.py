@@ -1,7 +1,5 @@
 """Facts of served lists, on arrow tables of a few lists."""
 
-from collections import Counter
-
 import pyarrow as pa
 import pytest
 from pyspark.sql import SparkSession
@@ -11,7 +9,7 @@ from jobs.list_facts import BINS, overlap, places_by_item, read_lists, scores, s
 from schemas.serving_recommendations import SERVING_RECOMMENDATIONS
 
 
-def lists(*rows: tuple[str, str, str, list[float]]) -> pa.Table:
+def lists(*rows: tuple[str, str, str | list[str], list[float]]) -> pa.Table:
     """(user, source, items as letters, scores)."""
     made = [{"user_id": u, "source": s, "item_ids": list(items), "scores": found} for u, s, items, found in rows]
     return pa.Table.from_pylist(made)
@@ -40,10 +38,11 @@ def test_lists_without_a_model_have_no_scores() -> None:
 
 
 def test_shares_cut_the_catalogue_by_popularity() -> None:
-    available = [f"i{n:03d}" for n in range(100)]
-    events = Counter({"i000": 50, "i001": 30, "i099": 20, "not available": 999})
-    places = Counter({"i000": 3, "i001": 1})
-    parts = shares(available, events, places)
+    events = {"i099": 20, "i001": 30, "i000": 50}
+    ids = [f"i{n:03d}" for n in reversed(range(100))]
+    items = pa.table({"item_id": ids, "events": [events.get(item, 0) for item in ids]})
+    listed = lists(*[("u", "model", [item], [1.0]) for item in ("i000", "i001", "i000", "i000", "gone")])
+    parts = shares(items, places_by_item(listed))
     assert [(part.start, part.end) for part in parts][:2] == [(0.0, 0.01), (0.01, 0.05)]
     assert [part.items for part in parts] == [1, 4, 15, 30, 50]
     assert [part.events for part in parts] == pytest.approx([0.5, 0.5, 0, 0, 0])
@@ -51,7 +50,9 @@ def test_shares_cut_the_catalogue_by_popularity() -> None:
 
 
 def test_every_place_of_every_list_is_counted() -> None:
-    assert places_by_item(NOW) == {"a": 2, "b": 2, "c": 2}
+    assert sorted(places_by_item(NOW).to_pylist(), key=lambda place: place["values"]) == [
+        {"values": item, "counts": 2} for item in "abc"
+    ]
 
 
 def test_more_lists_than_fit_are_sampled_by_hash(spark: SparkSession, monkeypatch: pytest.MonkeyPatch) -> None:
