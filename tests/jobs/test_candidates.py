@@ -12,19 +12,16 @@ from typing import Any
 import pyarrow as pa
 import pytest
 import torch
-from pyspark import SparkConf, SparkContext
 from pyspark.sql import SparkSession
 
 import jobs.candidates
 from jobs.candidates import (
-    HEADROOM,
     ShippedCandidates,
     cache_folders,
     head_of,
     item_names,
     mapped_items,
     packed_folder,
-    require_address_space,
     ship_candidates,
     shipped_candidates,
 )
@@ -36,7 +33,7 @@ from lime_model.candidates import Candidates, candidates_of
 from lime_model.config import HEADS, Head
 from lime_model.loaded import ModelPackage
 from schemas.candidate_weights import CANDIDATE_WEIGHTS
-from schemas.errors import ConfigError, EmptyTableError, ModelArtifactError
+from schemas.errors import EmptyTableError, ModelArtifactError
 from tests.conftest import Frame
 from tests.lime_model.samples import config, package
 
@@ -259,29 +256,6 @@ def test_a_catalogues_cache_is_below_its_staging_folder(spark: SparkSession, tmp
     with caches.work_folder() as work:
         caches.publish(work, "name", "mark")
     assert (tmp_path / "staging" / "candidate_cache" / "name").is_dir()
-
-
-@pytest.mark.parametrize(
-    ("cores", "value", "fits"), [(1, 4100, True), (1, 4099, False), (2, 8200, True), (2, 8199, False)]
-)
-def test_a_worker_limit_below_what_is_mapped_is_refused(
-    spark: SparkSession, monkeypatch: pytest.MonkeyPatch, cores: int, value: int, fits: int
-) -> None:
-    settings = (
-        SparkConf(False).set("spark.executor.pyspark.memory", f"{value}m").set("spark.executor.cores", str(cores))
-    )
-    monkeypatch.setattr(SparkContext, "getConf", lambda self: settings)
-    mapped = (4100 << 20) - HEADROOM
-    if fits:
-        require_address_space(spark, mapped)
-        return
-    needed = 4100 * cores
-    with pytest.raises(ConfigError, match=rf"spark\.executor\.pyspark\.memory={value}m: expected at least {needed}m"):
-        require_address_space(spark, mapped)
-
-
-def test_without_a_limit_any_size_is_mapped(spark: SparkSession) -> None:
-    require_address_space(spark, 1 << 50)
 
 
 def test_a_file_that_is_no_list_of_ids_is_refused(tmp_path: Path) -> None:
