@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import islice
 
 from pyspark.sql import Row
 from pyspark.sql import functions as F
@@ -49,12 +50,16 @@ class NightRun:
 
 
 def newest_runs(lake: Lake, count: int) -> list[NightRun]:
-    """The runs that planned last, newest first. Collects one row a stage of `count` runs."""
-    if not lake.exists(RUNS):
+    """The runs that planned last, newest first by the order of their commits, for clocks jump.
+
+    Collects one row a stage of `count` runs.
+    """
+    plans = (commit for commit in lake.commits(RUNS) if commit.stamp.get("stage") == f"runs/{plan_row.STAGE}")
+    newest = [str(commit.stamp["run_id"]) for commit in islice(plans, count)]
+    if not newest:
         return []
-    runs = lake.read(RUNS)
-    plans = runs.where(F.col("stage") == plan_row.STAGE).orderBy(F.col("started_at").desc(), "run_id").limit(count)
-    return _as_runs(runs.join(plans.select("run_id"), on=["run_id"], how="left_semi").collect())
+    runs = _as_runs(lake.read(RUNS).where(F.col("run_id").isin(newest)).collect())
+    return sorted(runs, key=lambda run: newest.index(run.plan.run_id))
 
 
 def named_run(lake: Lake, run_id: str) -> NightRun:
@@ -70,10 +75,9 @@ def _as_runs(rows: Iterable[Row]) -> list[NightRun]:
     by_run: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
         by_run[row["run_id"]].append(row)
-    runs = [
+    return [
         NightRun(plan_of(row), tuple(as_record(other) for other in of_run if other["stage"] != plan_row.STAGE))
         for of_run in by_run.values()
         for row in of_run
         if row["stage"] == plan_row.STAGE
     ]
-    return sorted(runs, key=lambda run: (run.plan.made_at, run.plan.run_id), reverse=True)

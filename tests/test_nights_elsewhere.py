@@ -1,4 +1,4 @@
-"""The same first night in other circumstances: killed and started again, and on a catalog instead of a folder."""
+"""The same first night in other circumstances: killed before it was recorded, and on a catalog, not in a folder."""
 
 import shutil
 from collections.abc import Iterator
@@ -21,7 +21,6 @@ from schemas.serving_recommendations import SERVING_RECOMMENDATIONS
 from schemas.user_history import USER_HISTORY
 from schemas.user_seen import USER_SEEN
 from schemas.users import USERS
-from tests.kills import kill_night
 
 CONTENT = (
     EVENTS, ITEMS, USERS, USER_HISTORY, USER_SEEN, LINK_EMBEDDINGS, CANDIDATE_WEIGHTS, SERVING_RECOMMENDATIONS
@@ -36,26 +35,6 @@ def digests(lake: Lake) -> dict[str, str]:
 def undisturbed(first_night: Path, spark: SparkSession) -> Lake:
     """A lake where the night just ran."""
     return Lake(spark, load_config(str(first_night)).lake.root)
-
-
-@pytest.fixture
-def killed(first_night: Path, spark: SparkSession, tmp_path: Path) -> Lake:
-    """A lake where the night was killed, JVM and all, while it embedded; nothing of that stage is committed."""
-    root = tmp_path / "killed"
-    kill_night(first_night, root, lambda: any(root.glob("_staging/*/links")))
-    lake = Lake(spark, str(root))
-    assert lake.exists(USER_HISTORY)
-    assert not lake.exists(LINK_EMBEDDINGS)
-    return lake
-
-
-def test_a_night_that_was_killed_and_started_again_equals_an_undisturbed_one(
-    first_night: Path, undisturbed: Lake, killed: Lake
-) -> None:
-    assert main(["nightly", "--config", str(first_night), "--lake", killed.root]) == EXIT_OK
-    assert digests(killed) == digests(undisturbed)
-    trained = [{path.name for path in Path(lake.root, "models").iterdir()} for lake in (killed, undisturbed)]
-    assert trained[0] == trained[1], "--lake moves tables and packages"
 
 
 def test_a_night_that_was_killed_after_its_publication_is_recorded_by_the_next(

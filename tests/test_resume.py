@@ -10,6 +10,7 @@ import pytest
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
+from benchmarks.faults.processes import LIME, Process
 from benchmarks.tiny import USERS, write_platform
 from jobs.cli import main
 from jobs.config import load_config
@@ -21,7 +22,6 @@ from schemas.events import EVENTS
 from schemas.items import ITEMS
 from schemas.link_embeddings import LINK_EMBEDDINGS
 from schemas.runs import RUNS
-from tests.kills import kill_night
 from tests.lime_model.samples import SPEC, VOCABULARY
 from tests.lime_model.samples import config as model_config
 from tests.lime_model.samples import lime as untrained
@@ -45,7 +45,9 @@ def killed(config: Path) -> Path:
     """The lake of the first night, which trained a model and was killed once its links were committed."""
     root = config.parent / "lake"
     links = root / "link_embeddings" / "_delta_log" / "00000000000000000001.json"  # 0 makes the empty table
-    kill_night(config, root, links.exists)
+    night = Process((*LIME, "nightly", "--config", str(config), "--lake", str(root)), root.with_suffix(".log"))
+    assert night.wait_until(links.exists), f"the night ended by itself: {night.said[-2000:]}"
+    night.kill()
     return root
 
 

@@ -37,7 +37,7 @@ def test_plans_and_ends_of_nights_come_back_newest_first(spark: SparkSession, tm
     assert plans[0].trains
     assert plans[0].model_digest is None
     plans[1] = replace(plans[1], versions={"events": 4}, model_digest="m", trains=True)  # a night that trains again
-    plans[2] = replace(plans[2], versions={"events": 4}, model_digest="m", trains=False)
+    plans[2] = replace(plans[2], versions={"events": 4}, model_digest="m", trains=False, made_at=AT)  # clock set back
     gate = refused("publish", GateError("publish refused: lists: expected at least one, found 0", {"lists": 0.0}))
     for plan, ended in zip(plans, ([record("embed_users"), record("publish")], [gate], []), strict=True):
         record_stages(plan.of(night), [as_record(plan)], "plan")
