@@ -18,7 +18,7 @@ from jobs.bucket_groups import FOLDER, group_count, inputs_digest, staged_groups
 from jobs.gpu import Device, resource_profile, task_device
 from jobs.numerics import numerics_id
 from jobs.packages import require_history_length, require_package, ship_package, shipped_package
-from jobs.rewrite import in_buckets, replace_users
+from jobs.rewrite import in_buckets, is_merged, replace_users
 from jobs.shapes import frozen_shapes
 from jobs.stage import Night, StageReport, job_parser, run_alone
 from lime_model.frozen import FrozenShapes, LinkPredictor
@@ -50,14 +50,15 @@ def run(night: Night) -> StageReport:
         fresh = lake.stage(embed(night, history, shipped), f"{night.run_id}/links-all")
     written = fresh.count()
     gone = links.join(history.select("user_id"), on=["user_id"], how="left_anti").select("user_id")
-    touched = fresh.select("user_id").union(gone)
-    if not touched.isEmpty():
+    touched, users = fresh.select("user_id").union(gone), history.count()
+    rows = LINK_EMBEDDINGS.check(fresh.withColumns({"model_digest": F.lit(model), "run_id": F.lit(night.run_id)}))
+    stamp = night.stamp(STAGE, model_digest=model)
+    if written and is_merged(written, users) and gone.isEmpty():
+        lake.upsert(LINK_EMBEDDINGS, rows, stamp)
+    elif not touched.isEmpty():
         where = f"model_digest = '{model}' AND {in_buckets(touched)}"
-        rows = fresh.withColumns({"model_digest": F.lit(model), "run_id": F.lit(night.run_id)})
-        replaced = replace_users(links.where(where), touched, LINK_EMBEDDINGS.check(rows))
-        lake.overwrite(LINK_EMBEDDINGS, replaced, night.stamp(STAGE, model_digest=model), where)
+        lake.overwrite(LINK_EMBEDDINGS, replace_users(links.where(where), touched, rows), stamp, where)
     lake.clear_staging(f"{FOLDER}/{staged}")
-    users = history.count()
     return StageReport(users, written, {"unchanged": users - written}, model_digest=model)
 
 

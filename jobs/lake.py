@@ -131,14 +131,22 @@ class Lake:
         return self._write(contract, df, stamp, {"replaceWhere": where} if where else {}, "overwrite")
 
     def update_by_key(self, contract: TableContract, df: DataFrame, stamp: Stamp) -> int:
-        """Replace existing rows by those of the same key in one MERGE; returns the version.
+        """Replace existing rows by those of the same key in one MERGE; returns the version. `df` must be staged."""
+        return self._merge(contract, df, stamp, "WHEN MATCHED THEN UPDATE SET *")
 
-        `df` must be staged: MERGE may read its source twice. Its transaction id and metadata go through
-        session settings, which would stamp other writes too: set and cleared around this one call.
+    def upsert(self, contract: TableContract, df: DataFrame, stamp: Stamp) -> int:
+        """As `update_by_key`, and add the rows of keys that the table lacks."""
+        return self._merge(contract, df, stamp, "WHEN MATCHED THEN UPDATE SET * WHEN NOT MATCHED THEN INSERT *")
+
+    def _merge(self, contract: TableContract, df: DataFrame, stamp: Stamp, then: str) -> int:
+        """One MERGE, which may read its source twice.
+
+        Its transaction id and metadata go through session settings, which would stamp other writes too: set and
+        cleared around this one call.
         """
         rows = contract.check(df)
         on = " AND ".join(f"t.{k} = s.{k}" for k in contract.key)
-        merge = f"MERGE INTO {self.name(contract)} t USING {{rows}} s ON {on} WHEN MATCHED THEN UPDATE SET *"
+        merge = f"MERGE INTO {self.name(contract)} t USING {{rows}} s ON {on} {then}"
 
         def commit() -> None:
             self.require_only_writer(contract)

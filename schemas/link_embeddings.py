@@ -17,4 +17,6 @@ LINK_EMBEDDINGS = TableContract(
         RUN_ID,
     ),
     partition_by=("model_digest", "user_bucket"),
+    # Rows are large and few of them change a night: a MERGE marks the old ones and writes the new ones alone.
+    properties={"delta.enableDeletionVectors": "true"},
 )
