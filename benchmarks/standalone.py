@@ -31,6 +31,26 @@ class StandaloneCluster:
     python: Path
     folder: Path
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """Of whoever submits to it."""
+        return {**cluster_environment(self.python), "PYSPARK_DRIVER_PYTHON": sys.executable}
+
+    def command(
+        self,
+        script: Path,
+        arguments: Sequence[str] = (),
+        py_files: Sequence[Path] = (),
+        properties: Path = ROOT / "spark-conf" / "standalone.conf",
+        conf: Sequence[str] = (),
+    ) -> list[str]:
+        """The README's spark-submit line."""
+        command = [str(spark_home() / "bin" / "spark-submit"), "--master", self.master]
+        command += ["--properties-file", str(properties), "--jars", ",".join(map(str, fetch_jars()))]
+        command += ["--py-files", ",".join(map(str, py_files))] if py_files else []
+        command += [word for setting in conf for word in ("--conf", setting)]
+        return [*command, str(script), *arguments]
+
     def submit(
         self,
         script: Path,
@@ -39,14 +59,10 @@ class StandaloneCluster:
         properties: Path = ROOT / "spark-conf" / "standalone.conf",
         conf: Sequence[str] = (),
     ) -> "subprocess.CompletedProcess[str]":
-        """The README's spark-submit line, run from a folder that is not the clone."""
-        command = [str(spark_home() / "bin" / "spark-submit"), "--master", self.master]
-        command += ["--properties-file", str(properties), "--jars", ",".join(map(str, fetch_jars()))]
-        command += ["--py-files", ",".join(map(str, py_files))] if py_files else []
-        command += [word for setting in conf for word in ("--conf", setting)]
+        """Run `command` from a folder that is not the clone."""
         return subprocess.run(
-            [*command, str(script), *arguments],
-            env={**cluster_environment(self.python), "PYSPARK_DRIVER_PYTHON": sys.executable},
+            self.command(script, arguments, py_files, properties, conf),
+            env=self.environment,
             cwd=self.folder,
             capture_output=True,
             text=True,
