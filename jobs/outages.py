@@ -19,7 +19,7 @@ def as_outage(failure: Exception) -> RetryableError | None:
     for cause in causes:
         said = _SAID.search(str(cause))
         if said or (isinstance(cause, OSError) and cause.errno in FULL):
-            line = said.group().strip() if said else str(cause)
+            line = said.group().strip().removeprefix("Caused by: ") if said else str(cause)
             return RetryableError(f"disk: expected room, found: {line}; make some, then `lime resume`")
     if any(isinstance(cause, Py4JNetworkError) or _is_unreachable_jvm(cause) for cause in causes):
         return RetryableError(

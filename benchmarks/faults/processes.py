@@ -8,7 +8,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+from benchmarks.standalone import ROOT
+
 LIME = (sys.executable, "-m", "jobs.cli")
 SECONDS = 600  # no small night takes so long
 GROUP, DRIVER, JVM = "the night with its JVM", "the driver's Python", "the driver's JVM"  # what can be killed

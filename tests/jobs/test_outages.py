@@ -43,7 +43,7 @@ def ask_a_jvm_that_is_gone() -> int:
     [
         (raising(OSError(errno.ENOSPC, "No space left", "x.json")), "found: [Errno 28] No space left: 'x.json'; make"),
         (raising(OSError(errno.EDQUOT, "Disk quota exceeded")), "Disk quota exceeded"),
-        (raising(RuntimeError(JAVA)), "found: Caused by: java.io.IOException: No space left on device; make some"),
+        (raising(RuntimeError(JAVA)), "found: java.io.IOException: No space left on device; make some"),
         (raising(RuntimeError(JAVA), ValueError("tidying failed too")), "No space left on device"),
         (raising(Py4JNetworkError("Answer from Java side is empty")), "of the driver's JVM, found it gone"),
         (ask_a_jvm_that_is_gone, "of the driver's JVM, found it gone"),
