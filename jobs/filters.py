@@ -11,7 +11,7 @@ from pyspark.sql import DataFrame
 from jobs.eligibility import Bits, ClassCounts, collect_flags, filter_settings, map_masks, write_masks
 from jobs.popularity import PopularItems, recent_counts, write_popularity
 from jobs.rule_config import Denied
-from jobs.rules import UserClasses, denied_items, find_classes, with_rule_class
+from jobs.rules import UserClasses, denied_items, find_classes, with_binding_rules, with_rule_class
 from jobs.stage import Night
 
 
@@ -68,8 +68,10 @@ def ship_filters(night: Night, tables: FilterTables, item_ids: str, folder: Path
 
 
 def with_filters(users: DataFrame, filters: NightFilters) -> DataFrame:
-    """Add `rule_class` int and `denied` array<string>, never null, to users (attributes)."""
-    return with_rule_class(users, filters.user_classes).withColumn("denied", denied_items(filters.denied))
+    """Add `rule_class` int, `binding` and `denied` array<string>, never null, to users (attributes)."""
+    classes = filters.user_classes
+    known = with_binding_rules(with_rule_class(users, classes), classes.rules)
+    return known.withColumn("denied", denied_items(filters.denied))
 
 
 @lru_cache(maxsize=2)

@@ -1,8 +1,9 @@
 """What of the last lists still stands tonight: whose inputs are as they were, which candidates must be scored again.
 
-A list follows from its user's links, attributes and seen items, of which its row keeps a hash; from the candidates,
-whose state tonight is compared with their state at the versions and the cut-off of the last lists; and from the
-settings, which its commit names. Where package or settings moved, or a version is gone, all lists are made in full.
+A list follows from its user's links, attributes, seen items and the rules that bind him, of which its row keeps a
+hash; from the candidates, whose state tonight is compared with their state at the versions and the cut-off of the last
+lists; and from the other settings, which its commit names. Where package or settings moved, or a version is gone, all
+lists are made in full.
 """
 
 import json
@@ -30,9 +31,13 @@ KEPT = (
     "floor: struct<item_id: string, score: float>, numerics_id: string>"
 )
 _ELSEWHERE = (
-    "partitions", "device", "gpu_amount", "popularity_days", "max_rule_classes", "pairs_per_group", "audited_users"
+    "partitions", "device", "gpu_amount", "popularity_days", "max_rule_classes", "pairs_per_group", "audited_users",
+    "rules",
 )  # fmt: skip
-"""Settings that no list of the model depends on; the popularity lists are made anew every night."""
+"""Settings that no list of the model depends on, and rules: those that bind a user are in the hash of his row.
+
+The popularity lists are made anew every night.
+"""
 
 log = logging.getLogger("lime")
 
@@ -113,9 +118,9 @@ def with_last_lists(users: DataFrame, lists: DataFrame) -> DataFrame:
 
 
 def inputs_hash() -> Column:
-    """Over what a list is made from of its user: (made_from, links_numerics, attributes, seen) of `users_to_score`."""
+    """Over what a list is made from of its user: (made_from, links_numerics, attributes, binding, seen)."""
     absent = [F.col(name).isNull() for name in ("made_from", "seen")]
-    return F.xxhash64("made_from", "links_numerics", "attributes", "seen", *absent)
+    return F.xxhash64("made_from", "links_numerics", "attributes", "binding", "seen", *absent)
 
 
 def expired_items(config: ScoreConfig, last: LastLists, now: datetime) -> Column:

@@ -6,8 +6,9 @@ apart: whether he has one of `user_values` (0 or 1), how many of the items' dist
 Users of one class may get exactly the same items, own denials and seen items aside.
 """
 
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import reduce
 from operator import add
 
@@ -66,6 +67,13 @@ def with_rule_class(users: DataFrame, classes: UserClasses) -> DataFrame:
     return placed.select(*users.columns, class_.alias("rule_class"))
 
 
+def with_binding_rules(users: DataFrame, rules: Sequence[Rule]) -> DataFrame:
+    """Add `binding` array<string>, never null: the rules, each whole, that say anything of a user (attributes)."""
+    binding = [F.when(_binds(n, rule), F.lit(json.dumps(asdict(rule), sort_keys=True))) for n, rule in enumerate(rules)]
+    known = with_user_values(users, rules)
+    return known.select(*users.columns, F.array_compact(F.array(*binding).cast("array<string>")).alias("binding"))
+
+
 def denied_items(denied: Denied | None) -> Column:
     """array<string>: distinct ids of items that a user (attributes) must not get; empty, never null."""
     nothing = F.array().cast("array<string>")
@@ -111,6 +119,13 @@ def with_item_values(items: DataFrame, rules: Sequence[Rule]) -> DataFrame:
     )
     values = {f"item_value_{n}": _item_value(rule) for n, rule in enumerate(rules)}
     return parsed.withColumns(values).select(*items.columns, *values)
+
+
+def _binds(n: int, rule: Rule) -> Column:
+    """bool, never null: `minimum` and `match` bind whoever lacks a value too."""
+    if rule.kind in (ALLOW, DENY) and rule.user:
+        return reduced_value(rule, (), F.col(f"user_value_{n}")) == 1
+    return F.lit(True)
 
 
 def reduced_value(rule: Rule, domain: Domain, value: Column) -> Column:

@@ -18,7 +18,7 @@ _CARRIED = (
 
 
 def users_to_score(night: Night, users: DataFrame, model: str, last: LastLists | None = None) -> DataFrame:
-    """Users (attributes, rule_class, denied) with all that their lists are made of; grain kept.
+    """Users (attributes, rule_class, binding, denied) with all that their lists are made of; grain kept.
 
     Adds `links`, null without history; `seen`, the items that the filter holds back; `stale`, whether there is a
     history that the links, if any, were not made from; `inputs_hash`; and of the last lists `kept`, what still stands,
@@ -30,7 +30,7 @@ def users_to_score(night: Night, users: DataFrame, model: str, last: LastLists |
     links = links.select("user_id", "links", made_from, F.col("numerics_id").alias("links_numerics"))
     histories = lake.read(USER_HISTORY).select("user_id", "history_digest")
     seen = lake.read(USER_SEEN).select("user_id", "seen")
-    everybody = users.select("user_id", "user_bucket", "attributes", "rule_class", "denied")
+    everybody = users.select("user_id", "user_bucket", "attributes", "rule_class", "binding", "denied")
     for table in (links, histories, seen):  # each unique by user_id
         everybody = everybody.join(table, on=["user_id"], how="left")
     stale = F.col("history_digest").isNotNull() & ~F.col("history_digest").eqNullSafe(F.col("made_from"))

@@ -12,6 +12,8 @@ from pyspark.sql import functions as F
 
 from benchmarks.scored_lake import DAY, SEEN, make_lake, night_of
 from jobs import score_candidates
+from jobs.config import Feature, UserSource
+from jobs.rule_config import Rule
 from jobs.stage import Night, StageReport, run_stage
 from schemas.candidate_weights import CANDIDATE_WEIGHTS
 from schemas.contract import TableContract
@@ -142,6 +144,30 @@ def test_items_whose_time_in_the_seen_window_is_over_come_back(root: str) -> Non
 
 def test_other_settings_make_all_lists_anew(root: str) -> None:
     assert score_candidates.run(on_day(root, 1, reserve=RESERVE + 1)).metrics["lists_from_all"] == PEOPLE
+
+
+def test_a_changed_rule_makes_the_lists_of_those_whom_it_binds(root: str) -> None:
+    night = on_day(root, 0)
+    abroad = among("user_id", 8)
+    rewrite(night, USERS, where(abroad, attributes=F.lit('{"country":"CH"}')))
+    rewrite(night, ITEMS, where(among("item_id", 3), attributes=F.lit('{"region":["x"]}')))
+    score_candidates.run(under(night), in_full=True)
+    bound = night.lake.read(USERS).where(abroad).count()
+    for rules in ((Rule("deny", "region", ("x",), "country", ("CH",)),), (Rule("deny", "region", ("y",)),)):
+        night = under(on_day(root, 1), *rules)
+        made = score_candidates.run(night).metrics
+        assert made["lists_from_all"] == (bound if rules[0].user else PEOPLE)
+        found = table_digest(night.lake.read(RECOMMENDATIONS), RECOMMENDATIONS)
+        score_candidates.run(under(on_day(root, 1), *rules), in_full=True)
+        assert found == table_digest(night.lake.read(RECOMMENDATIONS), RECOMMENDATIONS)
+
+
+def under(night: Night, *rules: Rule) -> Night:
+    """The night with these rules, and with the attributes that they read."""
+    items = replace(night.config.items, attributes={"region": Feature("region")})
+    users = UserSource("csv", "none", {"user_id": "u"}, {"country": "country"})
+    score = replace(night.config.score, rules=rules)
+    return replace(night, config=replace(night.config, items=items, users=users, score=score))
 
 
 def test_an_older_night_and_lists_of_another_hand_are_made_anew(root: str) -> None:

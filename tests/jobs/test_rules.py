@@ -21,6 +21,7 @@ from jobs.rules import (
     find_classes,
     keeps,
     reduced_value,
+    with_binding_rules,
     with_item_values,
     with_rule_class,
     with_user_values,
@@ -248,3 +249,13 @@ def test_rules_that_read_no_user_make_one_class(spark: SparkSession, rules: tupl
     assert len(classes.found) == 1
     row = with_rule_class(nothing, classes).select("rule_class", denied_items(None)).collect()[0]
     assert row == (0, [])
+
+
+def test_a_rule_binds_whoever_it_can_say_anything_of(spark: SparkSession) -> None:
+    some = Rule("allow", "genre", ("a",), "country", ("CH", "DE"))
+    rules = (Rule("deny", "genre", ("b",)), some, MINIMUM, MATCH)
+    users = users_of(spark, {"country": "CH", "age": "7"}, {"country": "FR"}, {})
+    rows = with_binding_rules(users, rules).collect()
+    found = [[json.loads(rule)["kind"] for rule in row["binding"]] for row in rows]
+    assert found == [["deny", "allow", "minimum", "match"], *[["deny", "minimum", "match"]] * 2]
+    assert [row["binding"] for row in with_binding_rules(users, ()).collect()] == [[], [], []]
