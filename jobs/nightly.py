@@ -106,7 +106,9 @@ def record_lost_publication(night: Night) -> None:
     records = [run_stage(lost, evaluate_lists.STAGE, evaluate_lists.run), record]
     record_stages(lost, records, "recorded later")
     if lost.lake.is_folder:
-        log.info("report: %s", write_report(lost, records, default_path(lost, "--report")))
+        path = default_path(lost, "--report")
+        write_report(lost, records, path)
+        log.info("report: %s", path)
     else:
         log.info("its report: lime report --date %s --into FILE", when)
 

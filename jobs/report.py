@@ -29,13 +29,13 @@ from jobs.evaluate_lists import STAGE as EVALUATE
 from jobs.evaluate_lists import publications, served_before, served_until
 from jobs.lake import Commit
 from jobs.report_data import PUBLISH
-from jobs.samples import SampleList, sample_lists, samples_of
+from jobs.samples import SampleList, samples_of
 from jobs.stage import Night, StageRecord, job_parser, open_night
 from schemas.errors import EXIT_OK, ConfigError
 from schemas.recommendations import POPULARITY
 from schemas.serving_recommendations import SERVING_RECOMMENDATIONS
 
-__all__ = ["SampleList", "main", "sample_lists", "write_report"]
+__all__ = ["SampleList", "main", "write_report"]
 
 STAGE = "report"
 SAMPLES = 3
@@ -99,11 +99,12 @@ class Accuracy:
         return f"By NDCG@10 the model's lists are {better} than the popularity list: the interval excludes 0."
 
 
-def write_report(night: Night, records: Sequence[StageRecord], path: str) -> str:
-    """Write the report of a run on the driver's disk; returns the path."""
+def write_report(night: Night, records: Sequence[StageRecord], path: str) -> list[SampleList]:
+    """Write the report of a run on the driver's disk; returns the sample lists that it shows."""
     commits = publications(night.lake, night.logical_date)
     served = served_until(commits, night.logical_date)
     stages = [record for record in records if record.stage != "plan"]
+    samples = samples_of(night, served.version, SAMPLES) if served else []
     facts: dict[str, object] = {
         "night": night,
         "outcome": outcome(stages),
@@ -116,14 +117,14 @@ def write_report(night: Night, records: Sequence[StageRecord], path: str) -> str
         "served_date": served.stamp["logical_date"] if served else None,
         "lists": _lists(night, served, served_before(commits, night.logical_date)) if served else None,
         "accuracy": accuracy(_evaluations(night, stages)),
-        "samples": samples_of(night, served.version, SAMPLES) if served else [],
+        "samples": samples,
         "measures": MEASURES,
         "enough": ENOUGH_USERS,
     }
     file = Path(path)
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(render(facts), "utf-8")
-    return path
+    return samples
 
 
 def render(facts: Mapping[str, object]) -> str:
@@ -243,5 +244,7 @@ def main(argv: list[str] | None = None) -> int:
     night = open_night(args, args.date)
     run_id, records = report_data.newest_run(night.lake, args.date)
     night = replace(night, run_id=run_id)
-    log.info("report of run %s: %s", run_id, write_report(night, records, args.into or default_path(night, "--into")))
+    path = args.into or default_path(night, "--into")
+    write_report(night, records, path)
+    log.info("report of run %s: %s", run_id, path)
     return EXIT_OK

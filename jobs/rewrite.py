@@ -1,7 +1,7 @@
 """Keyed rewrites of user tables: whole buckets, with the touched users' rows replaced; or a MERGE of those rows.
 
-On Delta without deletion vectors a MERGE rewrites the same files and joins as well, so only the table of links, the
-one with large rows, has them.
+On Delta without deletion vectors a MERGE rewrites the same files and joins as well, so the tables of links and of
+candidate weights, whose rows are large, have them.
 """
 
 from pyspark.sql import DataFrame
@@ -12,7 +12,7 @@ from schemas.types import user_bucket
 MOST_MERGED, LEAST_KEPT = 0.25, 50_000
 """At most this share of a table's rows is merged, and not into a smaller table.
 
-120,000 rows of 4 KB on two cores: whole buckets take 6.4 s whatever is touched, a MERGE 2.8 s for 1 % of the rows,
+120,000 links of 4 KB on two cores: whole buckets take 6.4 s whatever is touched, a MERGE 2.8 s for 1 % of the rows,
 4.1 s for 20 %, 7.4 s for 50 %. Below 50,000 rows whole buckets cost no more than planning a MERGE.
 """
 

@@ -18,7 +18,7 @@ from jobs import (
 )
 from jobs.plan_row import Plan
 from jobs.progress import Progress
-from jobs.report import sample_lists, write_report
+from jobs.report import write_report
 from jobs.stage import Job, Night, StageRecord, StageReport, record_stages, run_stage, summary
 from schemas.errors import EXIT_OK, GateError
 
@@ -29,11 +29,11 @@ def run_night(night: Night, plan: Plan, done: Mapping[str, StageRecord], report:
     """Stages but those that are done, `runs`, report; returns the exit code. Raises GateError where a gate refused."""
     records, refusal = _run_stages(night, plan, done, Progress(log))
     record_stages(night, records, "stages")
-    write_report(night, records, report)
+    samples = write_report(night, records, report)
     if refusal:
         log.info("refused %s; report: %s", night.logical_date, report)
         raise refusal
-    for sample in sample_lists(night, 3):
+    for sample in samples:
         log.info("%s", sample.as_text())
     log.info("published %s; report: %s", night.logical_date, report)
     return EXIT_OK

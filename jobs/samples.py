@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from jobs.evaluate_lists import publications, served_until
 from jobs.stage import Night, timestamp
 from schemas.items import ITEMS
 from schemas.recommendations import MODEL
@@ -42,16 +41,10 @@ class SampleList:
         return "\n".join(lines)
 
 
-def sample_lists(night: Night, count: int) -> list[SampleList]:
-    """Lists of `count` users with histories, the same users every night: by hash, those with likes first."""
-    commit = served_until(publications(night.lake, night.logical_date), night.logical_date)
-    return samples_of(night, commit.version, count) if commit else []
-
-
 def samples_of(night: Night, version: int, count: int) -> list[SampleList]:
-    """The same for a known version of `serving_recommendations`.
+    """Lists of `count` users with histories, the same users every night: by hash, those with likes first.
 
-    Three plain scans; collects `count` users and the titles of their items.
+    `version` is of `serving_recommendations`. Three plain scans; collects the users and the titles of their items.
     """
     lake = night.lake
     if not lake.exists(USER_HISTORY):

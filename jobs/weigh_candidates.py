@@ -21,6 +21,7 @@ from jobs.arrow import float_lists
 from jobs.gpu import Device, resource_profile, task_device
 from jobs.numerics import numerics_id
 from jobs.packages import require_package, ship_package, shipped_package
+from jobs.rewrite import is_merged
 from jobs.shapes import frozen_shapes
 from jobs.stage import Night, StageReport, job_parser, run_alone, timestamp
 from lime_model.frozen import CandidatePredictor, FrozenShapes
@@ -55,12 +56,13 @@ def run(
         items = catalogue
         fresh = lake.stage(weigh(night, items, shipped), f"{night.run_id}/weights-all")
     written = fresh.count()
-    if written:
-        rows = fresh.withColumns({"model_digest": F.lit(model), "run_id": F.lit(night.run_id)})
+    rows = CANDIDATE_WEIGHTS.check(fresh.withColumns({"model_digest": F.lit(model), "run_id": F.lit(night.run_id)}))
+    stamp = night.stamp(STAGE, model_digest=model)
+    if written and is_merged(written, weights.count()):
+        lake.upsert(CANDIDATE_WEIGHTS, rows, stamp)
+    elif written:
         others = weights.join(fresh.select("item_id"), on=["item_id"], how="left_anti")
-        replaced = others.unionByName(CANDIDATE_WEIGHTS.check(rows))
-        where = f"model_digest = '{model}'"
-        lake.overwrite(CANDIDATE_WEIGHTS, replaced, night.stamp(STAGE, model_digest=model), where)
+        lake.overwrite(CANDIDATE_WEIGHTS, others.unionByName(rows), stamp, f"model_digest = '{model}'")
     counted = items.select("item_id").mapInArrow(_count_items(shipped), "items long, strange long")
     ((count, strange),) = counted.agg(F.coalesce(F.sum("items"), F.lit(0)), F.sum("strange")).collect()
     metrics = {"items_without_training_events": float(strange or 0)}

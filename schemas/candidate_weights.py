@@ -27,4 +27,6 @@ CANDIDATE_WEIGHTS = TableContract(
         RUN_ID,
     ),
     partition_by=("model_digest",),
+    # Few rows change a night: a MERGE marks the old ones and writes the new ones alone.
+    properties={"delta.enableDeletionVectors": "true"},
 )

@@ -15,7 +15,7 @@ LOG_RETENTION = "delta.logRetentionDuration"
 # delta.deletedFileRetentionDuration, which follows from what is declared in [maintain].
 PROPERTIES = {
     # Other engines read the tables, and some cannot read these; buckets are rewritten whole, so little is lost.
-    # `link_embeddings`, which nobody else has a use for, has them.
+    # `link_embeddings` and `candidate_weights`, which nobody else has a use for, have them.
     "delta.enableDeletionVectors": "false",
     # A snapshot is one checkpoint and at most so many small files. A night makes one or two commits a table, so a
     # checkpoint, which reads the whole state, is written about once a week.

@@ -5,6 +5,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from subprocess import TimeoutExpired
 
 from benchmarks.faults.cases import FAULTS, RANDOM, Fault
 from benchmarks.faults.record import Case, load, save, write_readme
@@ -20,7 +21,7 @@ def disturb(rig: Rig, fault: Fault, number: int) -> Case:
     rig.reset()
     try:
         outcome = fault.make(rig, number)
-    except OtherwiseError as found:
+    except (OtherwiseError, TimeoutError, TimeoutExpired) as found:
         return Case(fault.name, number, "", 0, 1, str(found))
     return Case(fault.name, number, outcome.how, outcome.wrong_rows, outcome.times)
 

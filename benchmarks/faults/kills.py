@@ -60,7 +60,10 @@ def of_an_executor(rig: Rig, seed: int) -> Outcome:
         for stage in LONG_STAGES:
             process.wait_for(stage)
             process.sleep(chance.uniform(0, 2))
-            os.kill(chance.choice(_executors(folder)), signal.SIGKILL)
+            found = _executors(folder)
+            if not found:
+                raise OtherwiseError(f"expected executors at work after {stage!r}, found none: {process.said[-1000:]}")
+            os.kill(chance.choice(found), signal.SIGKILL)
         code = process.finish()
     if code != EXIT_OK:
         raise OtherwiseError(f"expected exit 0 all the same, found exit {code}: {process.said[-1000:]}")

@@ -11,13 +11,14 @@ def test_nights_of_hundreds_of_random_lives_equal_plain_references(
 ) -> None:
     """Invariants 1, 2, 4, 6 and 7: what random nights leave is what a rebuild and plain Python make of it.
 
-    Links are merged, as in tables of many users, and once whole buckets of them are written after that.
+    Links and weights are merged, as in large tables, and once all of them are written after that.
     """
     merged: list[str] = []
 
     def upsert(lake: Lake, *words: object) -> int:
-        merged.append(str(words[0]))
-        monkeypatch.setattr(rewrite, "LEAST_KEPT", 1_000_000)
+        merged.append(words[0].name)  # type: ignore[attr-defined]
+        if len(merged) == 2:
+            monkeypatch.setattr(rewrite, "LEAST_KEPT", 1_000_000)
         return plain(lake, *words)  # type: ignore[arg-type]
 
     plain = Lake.upsert
@@ -25,4 +26,4 @@ def test_nights_of_hundreds_of_random_lives_equal_plain_references(
     monkeypatch.setattr(rewrite, "LEAST_KEPT", 0)
     monkeypatch.setattr(rewrite, "MOST_MERGED", 0.9)
     assert random_nights(users=300, items=100, nights=3, seed=1, compared=[2]) == []
-    assert len(merged) == 1
+    assert merged == ["link_embeddings", "candidate_weights"]

@@ -95,8 +95,9 @@ def night(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Nigh
 def page(night: Night, tmp_path_factory: pytest.TempPathFactory) -> str:
     """The report of that night."""
     path = tmp_path_factory.mktemp("page") / "deep" / "night.html"
-    assert write_report(night, STAGES, str(path)) == str(path)
-    return path.read_text("utf-8")
+    samples, text = write_report(night, STAGES, str(path)), path.read_text("utf-8")
+    assert samples and all(sample.label in text for sample in samples)
+    return text
 
 
 class Links(HTMLParser):
@@ -172,13 +173,14 @@ def test_the_verdict_is_what_the_interval_of_the_difference_allows(gain: float, 
 
 def test_judged_nights_are_shown_with_their_interval(night: Night, tmp_path: Path) -> None:
     figures = judged(120, 0.1).figures
-    path = write_report(night, [*STAGES, record("evaluate_lists", metrics=figures)], str(tmp_path / "judged.html"))
-    words = " ".join(Path(path).read_text("utf-8").split())
+    path = tmp_path / "judged.html"
+    write_report(night, [*STAGES, record("evaluate_lists", metrics=figures)], str(path))
+    words = " ".join(path.read_text("utf-8").split())
     assert "120 judged users over 1 night," in words
     assert "0.4000 <small>± 0.0180</small>" in words
     few = record("evaluate_lists", metrics=judged(99, 0.1).figures)
-    path = write_report(night, [*STAGES, few], str(tmp_path / "few.html"))
-    assert "<strong>Too few.</strong> 99 users" in " ".join(Path(path).read_text("utf-8").split())
+    write_report(night, [*STAGES, few], str(path))
+    assert "<strong>Too few.</strong> 99 users" in " ".join(path.read_text("utf-8").split())
 
 
 @pytest.mark.parametrize(
@@ -196,7 +198,9 @@ def test_the_outcome_is_read_from_the_publication(stages: Sequence[StageRecord],
 
 def test_a_night_that_served_nothing_still_has_a_report(spark: SparkSession, night: Night, tmp_path: Path) -> None:
     empty = replace(night, lake=Lake(spark, str(tmp_path / "empty")))
-    text = Path(write_report(empty, [record("ingest_events")], str(tmp_path / "empty.html"))).read_text("utf-8")
+    path = tmp_path / "empty.html"
+    assert write_report(empty, [record("ingest_events")], str(path)) == []
+    text = path.read_text("utf-8")
     assert "unfinished" in text
     assert "Lists to look at" not in text
 

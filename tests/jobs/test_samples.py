@@ -7,7 +7,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from jobs.config import Config, EventSource, ItemSource, LakeConfig
 from jobs.lake import Lake
-from jobs.samples import SampleItem, SampleList, limit_talkative, sample_lists, with_recent
+from jobs.samples import SampleItem, SampleList, limit_talkative, samples_of, with_recent
 from jobs.stage import Night, timestamp
 from schemas.items import ITEMS
 from schemas.serving_recommendations import SERVING_RECOMMENDATIONS
@@ -50,7 +50,6 @@ def test_a_sample_shows_titles_and_no_user_id(spark: SparkSession, tmp_path: Pat
     source = EventSource("jsonl", "none", {"user_id": "u", "item_id": "i", "event_ts": "t"})
     config = Config(LakeConfig(str(tmp_path)), source, ItemSource("jsonl", "none", {"item_id": "i"}))
     night = Night(Lake(spark, str(tmp_path)), config, date(2026, 3, 10), "run")
-    assert sample_lists(night, 3) == []
     beginning, gone = datetime(1970, 1, 1, tzinfo=UTC), datetime(2026, 3, 5, tzinfo=UTC)
     items = [
         ("a", beginning, gone, "Old title", "{}", "{}", True, "r"),
@@ -63,8 +62,8 @@ def test_a_sample_shows_titles_and_no_user_id(spark: SparkSession, tmp_path: Pat
     night.lake.append(USER_HISTORY, history, night.stamp("build_histories"))
     lists = [("secret-1", 0, [(1, "a", 0.75), (2, "c", 0.5)], "model", "m", "r")]
     served = spark.createDataFrame(lists, SERVING_RECOMMENDATIONS.struct)
-    night.lake.overwrite(SERVING_RECOMMENDATIONS, served, night.stamp("publish"))
-    samples = sample_lists(night, 1)
+    version = night.lake.overwrite(SERVING_RECOMMENDATIONS, served, night.stamp("publish"))
+    samples = samples_of(night, version, 1)
     expected = SampleList("user A", ("Brazil",), True, (SampleItem(1, "Alien", 0.75), SampleItem(2, "c", 0.5)))
     assert samples == [expected]
     assert samples[0].as_text() == "user A liked Brazil\n    1. Alien  0.750\n    2. c  0.500"
