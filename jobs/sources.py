@@ -39,7 +39,7 @@ def read_records(spark: SparkSession, name: str, source: Source, raw_files: Sequ
             fields = F.from_json("record", "map<string,string>")
             # a map parsed from a broken line is null or empty; an empty line is no record
             return lines.where(F.trim("record") != "").withColumn("fields", F.when(F.size(fields) > 0, fields))
-        headers = _headers(name, lines, DELIMITERS[source.format])
+        headers = _headers(name, files[0], lines, DELIMITERS[source.format])
     _check_columns(name, source, {column for header in headers for column in header})
     return _delimited_records(lines, headers, DELIMITERS[source.format])
 
@@ -89,19 +89,19 @@ def _numbered_lines(lines: DataFrame) -> DataFrame:
 Header = tuple[str, ...]
 
 
-def _headers(name: str, lines: DataFrame, delimiter: str) -> dict[Header, list[str]]:
-    """Which files have which header. Collects one row a header."""
+def _headers(name: str, where: str, lines: DataFrame, delimiter: str) -> dict[Header, list[str]]:
+    """Which files have which header; `where` stands for them all. Collects one row a header."""
     first = lines.where("sequence = 1").groupBy("record").agg(F.collect_list("source_file").alias("files"))
     headers: dict[Header, list[str]] = {}
     for row in first.collect():
         header = tuple(next(csv.reader([row["record"].lstrip("\ufeff")], delimiter=delimiter), ()))
         twice = [column for column, count in Counter(header).items() if count > 1]
         if twice:
-            where = f"source {name}: {row['files'][0]}"
-            raise InputError(f"{where}: expected a header of different names, found {twice} twice")
+            file = row["files"][0]
+            raise InputError(f"source {name}: {file}: expected a header of different names, found {twice} twice")
         headers[header] = headers.get(header, []) + row["files"]
     if not headers:
-        raise InputError(f"source {name}: expected a header line, found only empty files")
+        raise InputError(f"source {name}: {where}: expected a header line, found only empty files")
     return headers
 
 
