@@ -1,4 +1,4 @@
-"""The short form of the fault harness."""
+"""The short form of the fault harness, and the README's table of its long form."""
 
 from pathlib import Path
 
@@ -11,6 +11,9 @@ from benchmarks.faults.kills import at_random
 from benchmarks.faults.record import BEGIN, END, Case, load, readme_table, save, write_readme
 from benchmarks.faults.rig import Rig, short_lived_conf
 from schemas.user_history import USER_HISTORY
+
+ROOT = Path(__file__).parents[2]
+RECORD = ROOT / "benchmarks" / "faults" / "record.json"  # what the long form came to
 
 
 @pytest.fixture(scope="module")
@@ -55,3 +58,10 @@ def test_a_broken_night_is_told_apart_and_fails_the_claim(tmp_path: Path) -> Non
     readme.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
     write_readme(readme, cases)
     assert readme.read_text() == f"before\n{BEGIN}\n{readme_table(cases)}\n{END}\nafter\n"
+
+
+def test_the_readme_shows_what_the_long_form_came_to() -> None:
+    cases = load(RECORD)
+    assert {case.fault for case in cases} == {fault.name for fault in FAULTS}
+    assert readme_table(cases) in (ROOT / "README.md").read_text("utf-8")
+    assert all(case.survived for case in cases)
