@@ -51,17 +51,10 @@ class StandaloneCluster:
         command += [word for setting in conf for word in ("--conf", setting)]
         return [*command, str(script), *arguments]
 
-    def submit(
-        self,
-        script: Path,
-        arguments: Sequence[str] = (),
-        py_files: Sequence[Path] = (),
-        properties: Path = ROOT / "spark-conf" / "standalone.conf",
-        conf: Sequence[str] = (),
-    ) -> "subprocess.CompletedProcess[str]":
-        """Run `command` from a folder that is not the clone."""
+    def submit(self, command: Sequence[str]) -> "subprocess.CompletedProcess[str]":
+        """Run a `command` from a folder that is not the clone."""
         return subprocess.run(
-            self.command(script, arguments, py_files, properties, conf),
+            command,
             env=self.environment,
             cwd=self.folder,
             capture_output=True,

@@ -162,7 +162,7 @@ def test_a_lost_executor_changes_no_list(root: str, night: Night, tmp_path: Path
     script.write_text(LOST_EXECUTOR)
     (tmp_path / "cluster").mkdir()
     with standalone_cluster(tmp_path / "cluster") as cluster:
-        answer = cluster.submit(script, [str(ROOT), root, str(mark)], py_files=[lime_zip()])
+        answer = cluster.submit(cluster.command(script, [str(ROOT), root, str(mark)], py_files=[lime_zip()]))
     assert answer.returncode == 0, answer.stdout[-2000:] + answer.stderr[-2000:]
     assert mark.is_file(), "no executor was killed"
     last = night.lake.last_commit(RECOMMENDATIONS)

@@ -48,7 +48,8 @@ def test_both_workers_get_the_project_from_the_zip_and_the_exit_code_comes_back(
 ) -> None:
     script = cluster.folder / "trial.py"
     script.write_text(JOB)
-    answer = cluster.submit(script, [str(cluster.folder / "table"), "3"], py_files=[lime_zip()])
+    command = cluster.command(script, [str(cluster.folder / "table"), "3"], py_files=[lime_zip()])
+    answer = cluster.submit(command)
     assert answer.returncode == 3, answer.stderr[-3000:]
     printed = next(line for line in answer.stdout.splitlines() if line.startswith("FOUND "))
     rows = json.loads(printed.removeprefix("FOUND "))
@@ -61,7 +62,7 @@ def test_both_workers_get_the_project_from_the_zip_and_the_exit_code_comes_back(
 def test_a_task_that_needs_the_project_fails_without_the_zip(cluster: StandaloneCluster) -> None:
     script = cluster.folder / "trial_alone.py"
     script.write_text(JOB)
-    answer = cluster.submit(script, [str(cluster.folder / "no_table"), "0"])
+    answer = cluster.submit(cluster.command(script, [str(cluster.folder / "no_table"), "0"]))
     assert answer.returncode != 0
     assert "No module named 'jobs'" in answer.stderr
 
@@ -73,6 +74,6 @@ def test_the_launcher_runs_the_console_command_from_the_zip(
     alone = tmp_path / "submit.py"
     alone.write_text(launcher.read_text())
     driver = f"spark.pyspark.driver.python={cluster.python}"
-    answer = cluster.submit(alone, ["--help"], py_files=[lime_zip()], conf=[driver])
+    answer = cluster.submit(cluster.command(alone, ["--help"], py_files=[lime_zip()], conf=[driver]))
     assert answer.returncode == 0, answer.stderr[-3000:]
     assert "usage: lime COMMAND" in answer.stdout

@@ -23,11 +23,12 @@ def test_a_command_about_a_night_is_submitted_and_its_exit_code_comes_back(
     words: tuple[str, ...], code: int, said: str, first_night: Path, tmp_path: Path
 ) -> None:
     local = StandaloneCluster("local[1]", Path(sys.executable), tmp_path)  # no cluster: the driver does the work
-    answer = local.submit(
+    command = local.command(
         ROOT / "jobs" / "submit.py",
         [words[0], "--config", str(first_night), *words[1:]],
         py_files=[lime_zip()],
         properties=ROOT / "spark-conf" / "local.conf",
     )
+    answer = local.submit(command)
     assert answer.returncode == code, answer.stdout[-3000:] + answer.stderr[-3000:]
     assert said in answer.stdout.splitlines()

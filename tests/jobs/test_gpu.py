@@ -123,12 +123,13 @@ def tasks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     package = save_package(folder, lime(config()), VOCABULARY, SPEC, {"trained_until": "2026-01-01T00:00:00+00:00"})
     (folder / "trial.py").write_text(JOB)
     with standalone_cluster(folder, workers=1, worker_properties=properties, cores=6) as cluster:
-        answer = cluster.submit(
+        command = cluster.command(
             folder / "trial.py",
             [str(folder / "seen.json"), str(package)],
             py_files=[lime_zip(), folder / "watch.py"],
             properties=properties,
         )
+        answer = cluster.submit(command)
     assert answer.returncode == 0, answer.stderr[-3000:]
     embedded = [json.loads(path.read_text()) for path in folder.glob("embedded-*.json")]
     return {**json.loads((folder / "seen.json").read_text()), "package": package, "embedded": embedded}
