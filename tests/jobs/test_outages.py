@@ -5,7 +5,7 @@ import socket
 from collections.abc import Callable
 
 import pytest
-from py4j.java_gateway import GatewayParameters, JavaGateway
+from py4j.clientserver import ClientServer, JavaParameters, PythonParameters
 from py4j.protocol import Py4JNetworkError
 
 from jobs.cli import exit_code
@@ -31,11 +31,15 @@ def raising(failure: Exception, *later: Exception) -> Callable[[], int]:
 
 
 def ask_a_jvm_that_is_gone() -> int:
-    """py4j, told of a port where nobody listens."""
+    """py4j as PySpark uses it, told of a port where nobody listens: it raises what its socket does."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    return int(JavaGateway(gateway_parameters=GatewayParameters(port=port)).jvm.System.nanoTime())
+    client = ClientServer(JavaParameters(port=port), PythonParameters(port=0))
+    try:
+        return int(client.jvm.System.nanoTime())
+    finally:
+        client.shutdown_callback_server()
 
 
 @pytest.mark.parametrize(
