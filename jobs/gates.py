@@ -28,6 +28,7 @@ def gate_figures(
         F.count_if(F.col("listed") & F.col("valid").isNull()).alias("lists_of_unknown_users"),
         F.count_if(F.size("items") == k).alias("full_lists"),
         F.count_if(F.size(F.array_distinct(now)) < F.size(now)).alias("lists_with_repeats"),
+        F.count_if(F.col("listed") & ~now.eqNullSafe(F.col("before"))).alias("lists_of_other_items"),
         F.count_if(infinite).alias("lists_without_finite_scores"),
         # a popularity list's scores are counts of events: as large as the platform is
         F.coalesce(F.max(F.when(F.col("source") == MODEL, highest)), F.lit(0.0)).alias("max_abs_score"),

@@ -8,6 +8,7 @@ served for which date, and from which inputs, is read from the table's history a
 from collections.abc import Mapping
 from datetime import UTC, date, datetime
 
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from jobs.gates import gate_figures, refused_gates
@@ -51,7 +52,8 @@ def run(night: Night) -> StageReport:
     rows = lists.select(*SERVING_RECOMMENDATIONS.columns[:-1], F.lit(night.run_id).alias("run_id"))
     model = str(made.inputs.get("model_digest")) if made else ""
     versions = {table.name: made.reads.get(table.name) if made else None for table in INPUTS}
-    changed = table_digest(rows, SERVING_RECOMMENDATIONS) != table_digest(served, SERVING_RECOMMENDATIONS)
+    # the digests read both tables once more, so they are asked only where no list has other items
+    changed = figures["lists_of_other_items"] > 0 or _digest(rows) != _digest(served)
     metrics = {**figures, "changed": float(changed)}
     stamp = night.stamp(
         STAGE,
@@ -67,6 +69,10 @@ def run(night: Night) -> StageReport:
     else:
         lake.append(SERVING_RECOMMENDATIONS, rows.limit(0), stamp)
     return _report(metrics, model)
+
+
+def _digest(lists: DataFrame) -> str:
+    return table_digest(lists, SERVING_RECOMMENDATIONS)
 
 
 def _report(metrics: Mapping[str, float], model: str) -> StageReport:

@@ -18,15 +18,18 @@ LIST: dict[str, Any] = {
 }  # fmt: skip
 
 
-def refusals(spark: SparkSession, frame: Frame, *lists: dict[str, Any], served: str = "a") -> list[str]:
-    """Gates that refuse these lists of users u1 and u2 over items a and b, after both were served `served`."""
+def figures_of(spark: SparkSession, frame: Frame, *lists: dict[str, Any], served: str = "a") -> dict[str, float]:
+    """Figures of these lists of users u1 and u2 over items a and b, after both were served `served`."""
     users = spark.createDataFrame([("u1",), ("u2",)], "user_id string")
     available = spark.createDataFrame([("a",), ("b",)], "item_id string")
     before = [{"user_id": user, "items": [(1, served, 1.0)]} for user in ("u1", "u2")]
-    figures = gate_figures(
-        frame(RECOMMENDATIONS, LIST, *lists), users, available, frame(SERVING_RECOMMENDATIONS, LIST, *before), K
-    )
-    return refused_gates(figures, PublishConfig(min_overlap=0.5))
+    made, last = frame(RECOMMENDATIONS, LIST, *lists), frame(SERVING_RECOMMENDATIONS, LIST, *before)
+    return gate_figures(made, users, available, last, K)
+
+
+def refusals(spark: SparkSession, frame: Frame, *lists: dict[str, Any], served: str = "a") -> list[str]:
+    """Gates that refuse."""
+    return refused_gates(figures_of(spark, frame, *lists, served=served), PublishConfig(min_overlap=0.5))
 
 
 def test_good_lists_pass(spark: SparkSession, frame: Frame) -> None:
@@ -59,6 +62,13 @@ def test_bad_lists_are_refused(spark: SparkSession, frame: Frame, second: dict[s
 def test_a_popularity_list_may_count_any_number_of_events(spark: SparkSession, frame: Frame) -> None:
     busy = {"user_id": "u2", "items": [(1, "a", 3e6), (2, "b", 2e6)], "source": "popularity"}
     assert refusals(spark, frame, {"user_id": "u1"}, busy) == []
+
+
+def test_lists_of_other_items_are_those_that_differ_from_the_served_ones(spark: SparkSession, frame: Frame) -> None:
+    same, longer = {"items": [(1, "a", 9.0)]}, {"items": [(1, "a", 9.0), (2, "b", 1.0)]}
+    for second, differ in ((same, 0), (longer, 1), ({"items": []}, 1), ({**same, "user_id": "u3"}, 1)):
+        found = figures_of(spark, frame, {"user_id": "u1", **same}, {"user_id": "u2", **second})
+        assert found["lists_of_other_items"] == differ
 
 
 @pytest.mark.parametrize(("lists", "refused"), [(10, False), (6, False), (4, True), (16, True)])
