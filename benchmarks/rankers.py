@@ -22,7 +22,7 @@ from lime_model.recipe import Recipe
 from lime_model.specify import spec_of, vocabulary_of
 from lime_model.train import TrainedModel, train
 from lime_model.validation import folded_head
-from lime_model.windows import WINDOWS_PER_HISTORY, Window, WindowSet, cut_windows, windows_of
+from lime_model.windows import Window, WindowSet, cut_windows, windows_of
 
 Score = Callable[[slice], Tensor]
 KNN_EVENTS = 10
@@ -74,7 +74,7 @@ def lime_xor(data: Interactions, model: ModelConfig, config: TrainConfig) -> Lim
     """Train one seed on everything but the test events, the validation event for early stopping only."""
     started = time.monotonic()
     model = replace(model, use_times=data.timed)
-    source = training_windows(data, model.max_history)
+    source = training_windows(data, model)
     spec = spec_of([data.features[item] for item in data.items], source.event_types)
     recipe = Recipe(model, config, vocabulary_of(source, model.buckets), spec)
     trained = train(recipe, source, None, lambda line: say(f"  seed {config.seed}: {line}"))
@@ -93,13 +93,13 @@ def lime_xor(data: Interactions, model: ModelConfig, config: TrainConfig) -> Lim
     return LimeRun(score, trained, time.monotonic() - started)
 
 
-def training_windows(data: Interactions, n: int) -> WindowSet:
+def training_windows(data: Interactions, model: ModelConfig) -> WindowSet:
     """Each user's history without the test event, in windows; only a tested user's last event validates."""
     windows = []
     for user, events in data.users.items():
         tested = len(events) >= 3
         history = _window(data, user, events[:-1] if tested else events)
-        cut = cut_windows(history, WINDOWS_PER_HISTORY * n, n)
+        cut = cut_windows(history, *model.window)
         windows += [replace(window, is_last=window.is_last and tested) for window in cut]
     return windows_of(windows)
 

@@ -23,7 +23,6 @@ from lime_model.package import save_package
 from lime_model.recipe import Recipe
 from lime_model.specify import spec_of, vocabulary_of
 from lime_model.train import TrainedModel, fit
-from lime_model.windows import WINDOWS_PER_HISTORY
 from schemas.errors import EmptyTableError, GateError
 from schemas.events import EVENTS
 from schemas.items import ITEMS
@@ -38,15 +37,15 @@ def run(night: Night, report: Callable[[str], None] = log.info) -> StageReport:
     # petastorm takes seconds to import: only a night that trains pays for it
     from lime_model.data import read_windows
 
-    lake, n = night.lake, night.config.model.max_history
+    lake, (length, context) = night.lake, night.config.model.window
     events = lake.read(EVENTS).where(F.col("event_ts") < timestamp(night.cutoff))
     items = lake.read(ITEMS)
     versions = dict(lake.reads)
-    windows = as_windows(events, items, n).withColumn("run_id", F.lit(night.run_id))
+    windows = as_windows(events, items, length, context).withColumn("run_id", F.lit(night.run_id))
     # In one order: the reader goes through files and rows as they lie, and training is seeded.
     lake.overwrite(TRAINING_SEQUENCES, windows.orderBy("user_id", "window"), night.stamp(STAGE, **versions))
     pinned = lake.read(TRAINING_SEQUENCES)
-    source = read_windows(pinned.inputFiles(), WINDOWS_PER_HISTORY * n)
+    source = read_windows(pinned.inputFiles(), length)
     if not len(source):
         raise EmptyTableError(f"events: expected some before {night.cutoff:%Y-%m-%d}, found none")
     catalogue = [row["features"] for row in as_of(items, night.cutoff).select("features").collect()]

@@ -4,17 +4,16 @@ from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
 from jobs.histories import ORDER, with_item_features
-from lime_model.windows import WINDOWS_PER_HISTORY
 from schemas.types import user_bucket
 
 
-def as_windows(events: DataFrame, items: DataFrame, n: int) -> DataFrame:
+def as_windows(events: DataFrame, items: DataFrame, length: int, context: int) -> DataFrame:
     """Grain: from events to windows of `training_sequences`, but for provenance.
 
-    Window w covers positions [w s, w s + 4 n) with s = 3 n, so every target sees its last n events.
+    Window w covers positions [w s, w s + length) with s = length - context, so every target sees `context` events.
     `collect_list` is bounded by the window's length.
     """
-    length, stride = WINDOWS_PER_HISTORY * n, (WINDOWS_PER_HISTORY - 1) * n
+    stride = length - context
     by_user = Window.partitionBy("user_id")
     placed = with_item_features(events, items).withColumns(
         {
@@ -26,7 +25,7 @@ def as_windows(events: DataFrame, items: DataFrame, n: int) -> DataFrame:
     last = F.floor(F.col("position") / stride).cast("int")
     spread = placed.withColumn("window", F.explode(F.sequence(first, last)))
     # a later window needs a target of its own
-    needed = spread.where((F.col("window") == 0) | (F.col("window") * stride + n < F.col("total")))
+    needed = spread.where((F.col("window") == 0) | (F.col("window") * stride + context < F.col("total")))
     event = F.struct("position", "item_id", "features", "event_type", F.unix_micros("event_ts").alias("ts"))
     windows = needed.groupBy("user_id", "window").agg(
         F.array_sort(F.collect_list(event)).alias("h"), F.first("total").alias("total")
@@ -39,6 +38,6 @@ def as_windows(events: DataFrame, items: DataFrame, n: int) -> DataFrame:
         F.col("h.features").alias("features"),
         F.col("h.event_type").alias("event_types"),
         F.col("h.ts").alias("event_ts"),
-        F.when(F.col("window") == 0, 0).otherwise(n).alias("targets_from"),
+        F.when(F.col("window") == 0, 0).otherwise(context).alias("targets_from"),
         (F.element_at("h.position", -1) == F.col("total") - 1).alias("is_last"),
     )

@@ -8,7 +8,9 @@ the bit of their meaning.
 """
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from lime_model.config import ModelConfig
 
 MICROS = 1_000_000
 NO_GAP = 0
@@ -43,3 +45,29 @@ def time_ages(event_ts: Tensor, cuts: Tensor) -> Tensor:
     """Seconds before the prefix's last event. [B, N], [B, Q] -> [B, Q, N]."""
     last = event_ts.gather(1, (cuts - 1).clamp(min=0))  # [B, Q]
     return (last[..., None] - event_ts[:, None, :]) // MICROS
+
+
+class AgeIndicators(nn.Module):
+    """Each event's age buckets at each cut, one-hot: a bias is a table times these."""
+
+    rank_bounds: Tensor
+    time_bounds: Tensor
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.use_times, self.max_history = config.use_times, config.max_history
+        self.register_buffer("rank_bounds", torch.tensor(config.rank_bounds), persistent=False)
+        self.register_buffer("time_bounds", torch.tensor(config.time_bounds_s), persistent=False)
+
+    def forward(self, event_ts: Tensor, cuts: Tensor) -> Tensor:
+        """Microseconds [B, N] and prefix lengths [B, Q] -> rank bucket, time bucket, hidden [B, R + T + 1, Q, N]."""
+        R, T = len(self.rank_bounds) + 1, len(self.time_bounds) + 1
+        (B, Q), N = cuts.shape, event_ts.shape[1]
+        rank = buckets_of(rank_ages(cuts, N), self.rank_bounds)
+        indicators = torch.zeros(B, R + T + 1, Q, N, device=event_ts.device)
+        indicators.scatter_(1, rank[:, None], 1.0)
+        if self.use_times:
+            time = buckets_of(time_ages(event_ts, cuts), self.time_bounds)
+            indicators.scatter_(1, time[:, None] + R, 1.0)
+        indicators[:, -1] = ~visible(cuts, N, self.max_history)
+        return indicators

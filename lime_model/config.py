@@ -3,6 +3,7 @@ manifest)."""
 
 import dataclasses
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal, Self, cast
@@ -11,6 +12,9 @@ from schemas.errors import ConfigError
 
 Head = Literal["linear", "dot", "mlp"]
 HEADS: tuple[Head, ...] = ("linear", "dot", "mlp")
+LINK_KINDS = ("lime-xor", "lime-mha", "elastic")
+DOT_KINDS = ("two-tower", "sasrec", "hstu")  # a user is one vector: one link, the dot head
+CAUSAL_KINDS = ("sasrec", "hstu")
 
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 
@@ -64,13 +68,16 @@ def _check_type(where: str, annotation: object, value: object) -> None:
 class ModelConfig(_Json):
     """What the model computes. Every field changes the model digest."""
 
+    kind: str = "lime-xor"  # LINK_KINDS or DOT_KINDS: what reads the history
     width: int = 64  # d
-    links: int = 16  # L
+    links: int = 16  # L, the memory's link included
     heads: int = 2  # H
     layers: int = 2  # up to two layers train on a history pass shared by all cuts
     ffn_width: int = 128
     head: Head = "dot"
     mlp_width: int = 64  # F of the mlp head; the dot head has F = d, the linear head F = 1
+    memory_slots: int = 0  # of an interest memory (ELASTIC's), a square number; 0: none
+    memory_reads: int = 8  # slots that a history reads
     dropout: float = 0.3
     buckets: int = 64  # hashed ids outside the vocabulary
     # N: events read of a history. A full history's oldest event only dates the next one (see ages.py).
@@ -117,8 +124,9 @@ class ModelConfig(_Json):
     )
 
     def __post_init__(self) -> None:
-        for name in ("width", "links", "heads", "layers", "ffn_width", "mlp_width", "buckets"):
+        for name in ("width", "links", "heads", "layers", "ffn_width", "mlp_width", "buckets", "memory_reads"):
             require(getattr(self, name) >= 1, f"ModelConfig.{name}", "at least 1", getattr(self, name))
+        self._check_kind()
         require(self.width % self.heads == 0, "ModelConfig.width", f"a multiple of {self.heads} heads", self.width)
         require(self.head in HEADS, "ModelConfig.head", f"one of {HEADS}", self.head)
         require(0.0 <= self.dropout < 1.0, "ModelConfig.dropout", "in [0, 1)", self.dropout)
@@ -130,6 +138,37 @@ class ModelConfig(_Json):
             "positive, increasing",
             self.time_bounds_s,
         )
+
+    def _check_kind(self) -> None:
+        kinds = LINK_KINDS + DOT_KINDS
+        require(self.kind in kinds, "ModelConfig.kind", f"one of {', '.join(kinds)}", self.kind)
+        if self.kind in DOT_KINDS:
+            for name, only in (("links", 1), ("head", "dot"), ("memory_slots", 0)):
+                found = getattr(self, name)
+                require(found == only, f"ModelConfig.{name}", f"{only!r}, as kind is {self.kind}", found)
+        if self.memory_slots:
+            side = math.isqrt(max(0, self.memory_slots))
+            square = side * side == self.memory_slots
+            require(square, "ModelConfig.memory_slots", "0 or a square number", self.memory_slots)
+            most = f"at most {side}, the square root of memory_slots"
+            require(self.memory_reads <= side, "ModelConfig.memory_reads", most, self.memory_reads)
+            require(self.width % 2 == 0, "ModelConfig.width", "an even number, as there is a memory", self.width)
+            require(self.links >= 2, "ModelConfig.links", "at least 2, one of them the memory's", self.links)
+
+    @property
+    def attending_links(self) -> int:
+        """Links that attend to the history: all but the memory's."""
+        return self.links - bool(self.memory_slots)
+
+    @property
+    def window(self) -> tuple[int, int]:
+        """Events of a training window, and those at its start that are context only.
+
+        One history pass over four history lengths serves all cuts of a link model, and every target sees its last N
+        events. A causal model reads no more than a history in a pass: a target sees between half of it and all.
+        """
+        n = self.max_history
+        return (n - 1, (n - 1) // 2) if self.kind in CAUSAL_KINDS else (4 * n, n)
 
     @property
     def score_width(self) -> int:

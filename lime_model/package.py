@@ -28,7 +28,7 @@ from schemas.errors import ConfigError, LimeError, ModelArtifactError
 
 __all__ = ["ModelPackage", "in_memory_package", "load_package", "model_digest", "save_package", "zip_package"]
 
-FORMAT = 1
+FORMAT = 2  # 1 knew LIME-XOR only
 DIGESTED = ("config.json", "weights.safetensors", "vocabulary.json", "feature_spec.json")
 BESIDE = ("manifest.json", "golden.safetensors")
 CHECKSUMS = "checksums.json"

@@ -12,8 +12,6 @@ from torch import Tensor
 
 from schemas.errors import InputError
 
-WINDOWS_PER_HISTORY = 4  # a window is so many history lengths long: the first one is context, the rest targets
-
 
 @dataclass(frozen=True)
 class WindowSet:

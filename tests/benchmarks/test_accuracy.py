@@ -84,7 +84,7 @@ def test_the_split_is_train_validation_test(tmp_path: Path) -> None:
     assert [event.item_id for event in found.training("u")] == ["a", "b"]
     assert [event.item_id for event in found.training("short")] == ["a", "b"]  # too short to be split
     assert list(found.tested()) == ["u"]
-    windows = training_windows(found, 8)
+    windows = training_windows(found, ModelConfig(max_history=8))
     trained = [windows.item_ids[code] for code in windows.codes[windows.trained()].tolist()]
     assert sorted(trained) == ["a", "a", "b", "b"]  # never c, the validation event, nor d
     assert "d" not in windows.item_ids

@@ -105,7 +105,7 @@ def test_a_user_with_a_million_events_is_a_row_like_any_other(spark: SparkSessio
 def test_windows_are_those_of_the_plain_cut(spark: SparkSession, frame: Frame, items: DataFrame, total: int) -> None:
     n = 2
     rows = [{"event_id": f"e{k}", "item_id": f"i{k}", "sequence": k} for k in range(total)]
-    found = as_windows(frame(EVENTS, EVENT, *rows), items, n).orderBy("window").collect()
+    found = as_windows(frame(EVENTS, EVENT, *rows), items, 4 * n, n).orderBy("window").collect()
     names = [f"i{k}" for k in range(total)]
     plain = cut_windows(Window("u", names, ["{}"] * total, ["view"] * total, [0] * total), 4 * n, n)
     assert [(w["item_ids"], w["targets_from"], w["is_last"]) for w in found] == [

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as fn
 
-from lime_model.attention import LinkLayer
 from lime_model.batches import HistoryBatch
+from lime_model.encoders.link_layer import LinkLayer
 from lime_model.model import Lime
 
 
@@ -35,7 +35,7 @@ def dense_layer(layer: LinkLayer, states: Tensor, links: int, bias: Tensor) -> T
 def age_bias(model: Lime, layer: LinkLayer, event_ts: list[int]) -> Tensor:
     """[H, L, n] for a history that ends with its last event."""
     config, n = model.config, len(event_ts)
-    bias = torch.zeros(config.heads, config.links, n)
+    bias = torch.zeros(config.heads, config.attending_links, n)
     for i, ts in enumerate(event_ts):
         rank = sum(bound <= n - 1 - i for bound in config.rank_bounds)
         bias[:, :, i] += layer.ages.rank[:, :, rank]
@@ -45,8 +45,8 @@ def age_bias(model: Lime, layer: LinkLayer, event_ts: list[int]) -> Tensor:
     return bias
 
 
-def personalized_links(model: Lime, batch: HistoryBatch, row: int, length: int) -> Tensor:
-    """P [L, d] of the first `length` events of one row."""
+def seen_tokens(model: Lime, batch: HistoryBatch, row: int, length: int) -> tuple[Tensor, list[int]]:
+    """Tokens [n, d] and times of what a prefix of one row sees: its last N - 1 events."""
     config = model.config
     ts: list[int] = batch.events.event_ts[row, :length].tolist()
     vectors = model.tower(batch.items.take(torch.tensor(row)))[:length]
@@ -58,11 +58,22 @@ def personalized_links(model: Lime, batch: HistoryBatch, row: int, length: int) 
             gaps.append(1 + sum(bound <= seconds for bound in config.time_bounds_s))
         tokens = tokens + model.gap(torch.tensor(gaps[:length], dtype=torch.int64))
     kept = slice(max(0, length - (config.max_history - 1)), length)
-    states = torch.cat([model.links, tokens[kept]])
-    for layer in model.layers:
+    return tokens[kept], ts[kept]
+
+
+def xor_links(model: Lime, tokens: Tensor, ts: list[int]) -> Tensor:
+    """Tokens [n, d] through LIME-XOR's layers -> links [L, d], not normalised."""
+    links = model.config.attending_links
+    states = torch.cat([model.encoder.links, tokens])
+    for layer in model.encoder.layers:
         assert isinstance(layer, LinkLayer)
-        states = dense_layer(layer, states, config.links, age_bias(model, layer, ts[kept]))
-    links: Tensor = model.norm(states[: config.links])
+        states = dense_layer(layer, states, links, age_bias(model, layer, ts))
+    return states[:links]
+
+
+def personalized_links(model: Lime, batch: HistoryBatch, row: int, length: int) -> Tensor:
+    """LIME-XOR's P [L, d] of the first `length` events of one row."""
+    links: Tensor = model.encoder.norm(xor_links(model, *seen_tokens(model, batch, row, length)))
     return links
 
 
@@ -74,7 +85,7 @@ def pair_score(model: Lime, P: Tensor, vector: Tensor) -> Tensor:
     for h in range(model.config.heads):
         rows = slice(h * e, (h + 1) * e)
         q = half.query.weight[rows] @ half.item_norm(vector)
-        k = half.link_norm(model.links) @ half.key.weight[rows].T  # [L, e]
+        k = half.link_norm(model.encoder.keys()) @ half.key.weight[rows].T  # [L, e]
         A = torch.softmax(k @ q / math.sqrt(e), 0)
         mixed.append((A[:, None] * (P @ half.value.weight[rows].T)).sum(0))
     z = half.out.weight @ torch.cat(mixed)

@@ -26,7 +26,7 @@ VOCABULARY = Vocabulary(ITEMS[:10], 4)  # the last two items are known by their 
 SECOND = 1_000_000
 
 
-def config(head: Head = "dot", layers: int = 2, max_history: int = 8, **changes: int | float | bool) -> ModelConfig:
+def config(head: Head = "dot", layers: int = 2, max_history: int = 8, **changes: float | str) -> ModelConfig:
     """A small model; `changes` go over it."""
     base: dict[str, object] = {"width": 8, "links": 4, "heads": 2, "ffn_width": 12, "mlp_width": 6, "buckets": 4}
     return ModelConfig.from_json(

@@ -1,18 +1,18 @@
 import torch
 
-from lime_model.attention import AgeBias, LinkLayer, SharedDropout
+from lime_model.encoders.link_layer import AgeBias, LinkLayer, SharedDropout
 from tests.lime_model.reference import dense_layer
 from tests.lime_model.samples import config, lime
 
 MODEL = lime(config())
-LAYER = MODEL.layers[0]
+LAYER = MODEL.encoder.layers[0]
 
 
 def test_a_layer_equals_the_dense_masked_attention_on_both_sides() -> None:
     assert isinstance(LAYER, LinkLayer)
     torch.manual_seed(1)
     links, history = torch.randn(4, 8), torch.randn(5, 8)
-    indicators = torch.zeros(1, len(MODEL.rank_bounds) + len(MODEL.time_bounds) + 3, 1, 5)
+    indicators = torch.zeros(1, len(MODEL.encoder.indicators.rank_bounds) + len(MODEL.time_bounds) + 3, 1, 5)
     for event, row in enumerate((4, 3, 2, 1, 0)):
         indicators[0, row, 0, event] = 1.0
     expected = dense_layer(LAYER, torch.cat([links, history]), 4, LAYER.ages(indicators)[0, :, :, 0])
@@ -25,7 +25,7 @@ def test_a_layer_equals_the_dense_masked_attention_on_both_sides() -> None:
 def test_a_link_that_sees_no_event_gets_no_attention_output() -> None:
     assert isinstance(LAYER, LinkLayer)
     links = torch.randn(4, 8)
-    indicators = torch.zeros(1, len(MODEL.rank_bounds) + len(MODEL.time_bounds) + 3, 1, 5)
+    indicators = torch.zeros(1, len(MODEL.encoder.indicators.rank_bounds) + len(MODEL.time_bounds) + 3, 1, 5)
     indicators[0, -1] = 1.0
     found = LAYER.update_links(links[None, :, None], torch.randn(1, 5, 8), indicators)[0, :, 0]
     alone = links + LAYER.ffn_out(torch.relu(LAYER.ffn_in(LAYER.ffn_norm(links))))

@@ -51,7 +51,7 @@ def unfolded(model: Lime, P: torch.Tensor, items: ItemInputs) -> torch.Tensor:
     half, c = model.candidates, model.tower(items)
     d, H = model.config.width, model.config.heads
     q = half.query(half.item_norm(c)).view(len(c), H, d // H)
-    k = half.key(half.link_norm(model.links)).view(-1, H, d // H)
+    k = half.key(half.link_norm(model.encoder.links)).view(-1, H, d // H)
     A = torch.softmax(torch.einsum("che,lhe->chl", q, k) / math.sqrt(d // H), -1)
     v = half.value(P).view(len(P), -1, H, d // H)
     z = half.out(torch.einsum("chl,blhe->bche", A, v).flatten(2))  # [B, C, d]

@@ -118,8 +118,8 @@ def test_a_package_that_answers_differently_is_refused_even_with_right_checksums
 
 def test_another_package_format_is_refused(folder: Path) -> None:
     stated = json.loads((folder / "checksums.json").read_text())
-    (folder / "checksums.json").write_text(json.dumps({**stated, "format": 2}))
-    with pytest.raises(ModelArtifactError, match=r"checksums\.json: expected package format 1, found 2"):
+    (folder / "checksums.json").write_text(json.dumps({**stated, "format": 1}))
+    with pytest.raises(ModelArtifactError, match=r"checksums\.json: expected package format 2, found 1"):
         load_package(folder)
 
 

@@ -58,7 +58,7 @@ def test_the_same_seed_gives_the_same_bits_and_another_one_does_not() -> None:
     source = windows_of(walks())
     first, second, other = (train(recipe(source, seed=seed, steps=10), source, None, silent) for seed in (3, 3, 4))
     assert all(torch.equal(value, weights(second)[name]) for name, value in weights(first).items())
-    assert not torch.equal(first.model.links, other.model.links)
+    assert not torch.equal(first.model.encoder.links, other.model.encoder.links)
 
 
 def test_training_leaves_the_random_numbers_of_its_caller_alone() -> None:
@@ -105,14 +105,14 @@ def test_it_stops_when_validation_no_longer_gets_better(monkeypatch: pytest.Monk
     seen = Progress.seen
 
     def noted(progress: Progress, ndcg: float, model: Lime) -> None:
-        validated[progress.step] = model.links.detach().clone()
+        validated[progress.step] = model.encoder.links.detach().clone()
         seen(progress, ndcg, model)
 
     monkeypatch.setattr(Progress, "seen", noted)
     found = train(recipe(source, validate_every=5, patience=2), source, None, silent)
     assert (found.best_step, found.steps) == (10, 20)
-    assert torch.equal(found.model.links, validated[10])
-    assert not torch.equal(found.model.links, validated[20])
+    assert torch.equal(found.model.encoder.links, validated[10])
+    assert not torch.equal(found.model.encoder.links, validated[20])
 
 
 def measured(ndcg: float, popular: float) -> TrainedModel:

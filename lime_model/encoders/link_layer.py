@@ -44,10 +44,11 @@ class AgeBias(nn.Module):
         super().__init__()
         ranks = torch.tensor([0.0, *config.rank_bounds])  # lower end of each bucket
         # Steepness 8 leaves exp(-5.5) to the event before the last.
-        steepness = 8.0 * (torch.arange(config.links - 1, -1, -1) / max(1, config.links - 1)) ** 2
+        links = config.attending_links
+        steepness = 8.0 * (torch.arange(links - 1, -1, -1) / max(1, links - 1)) ** 2
         decays = -steepness[:, None] * torch.log1p(ranks)  # [L, R]
         self.rank = nn.Parameter(decays.repeat(config.heads, 1, 1))
-        self.time = nn.Parameter(torch.zeros(config.heads, config.links, len(config.time_bounds_s) + 1))
+        self.time = nn.Parameter(torch.zeros(config.heads, links, len(config.time_bounds_s) + 1))
 
     def forward(self, indicators: Tensor) -> Tensor:
         """Indicators of rank bucket, time bucket and hidden [B, R + T + 1, Q, N] -> [B, H, L, Q, N]."""
