@@ -7,32 +7,51 @@ high. Hyper-parameters were chosen on validation.
 """
 
 import argparse
+import json
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import fmean, stdev
 
 import torch
+from torch import Tensor
 
+from benchmarks.bootstrap import paired_interval
+from benchmarks.contenders import MODELS, Settings, contender, read_settings
 from benchmarks.harness import Figure, parser, present, say
 from benchmarks.interactions import Interactions, from_file, movielens_100k
-from benchmarks.rankers import Score, item_knn, lime_xor, popularity
+from benchmarks.rankers import Score, item_knn, popularity, recipe_of, trained_score
 from jobs.movielens import fetch
-from lime_model.config import ModelConfig, TrainConfig
-from lime_model.validation import RankingMetrics, rank_of, ranking_metrics
-from schemas.errors import LimeError
+from lime_model.checkpoint import fingerprint
+from lime_model.config import TrainConfig
+from lime_model.recipe import Recipe
+from lime_model.train import train
+from lime_model.validation import RankingMetrics, ndcg_gains, rank_of, ranking_metrics
+from lime_model.windows import WindowSet
+from schemas.errors import InputError, LimeError
 
-MODELS = ("lime-xor", "popularity", "item-knn")
+SIMPLE = {"popularity": popularity, "item-knn": item_knn}
 # Stated for MovieLens-100k only; another file has no target.
 TARGETS = {"lime-xor ndcg@10": 0.080, "lime-xor hr@10": 0.165, "lime-xor seconds per seed": 300.0}
 QUICK = replace(TrainConfig(), steps=40, validate_every=20, warmup_steps=5)
 _USERS_PER_BLOCK = 256
 
 
-def ranked_metrics(data: Interactions, score: Score, keep_seen: bool) -> RankingMetrics:
-    """Rank every tested user's last event."""
+@dataclass(frozen=True)
+class Run:
+    """One seed of a trained model: the rank of every tested user's last event, and how it was reached."""
+
+    ranks: list[int]
+    validation: float
+    seconds: float
+    steps: int
+    best_step: int
+
+
+def last_ranks(data: Interactions, score: Score, keep_seen: bool) -> Tensor:
+    """Ranks of every tested user's last event [users]."""
     place = {item: i for i, item in enumerate(data.items)}
     users = list(data.tested().values())
     ranks = []
@@ -45,7 +64,23 @@ def ranked_metrics(data: Interactions, score: Score, keep_seen: bool) -> Ranking
             for row, events in enumerate(users[block]):
                 excluded[row, [place[event.item_id] for event in events[:-1]]] = True
         ranks.append(rank_of(scores, targets, excluded))
-    return ranking_metrics(torch.cat(ranks))
+    return torch.cat(ranks)
+
+
+def trained_run(data: Interactions, name: str, recipe: Recipe, source: WindowSet, state: Path | None) -> Run:
+    """Train one seed; one that `state` knows is not trained again, one that was interrupted goes on."""
+    seed = recipe.train.seed
+    kept = state / f"{name}-{seed}-{fingerprint(recipe, source)}.json" if state else None
+    if kept and kept.exists():
+        say(f"{name}, seed {seed}: taken from {kept}")
+        return Run(**json.loads(kept.read_text()))
+    trained = train(recipe, source, state, lambda line: say(f"  {name}, seed {seed}: {line}"))
+    ranks = last_ranks(data, trained_score(data, recipe, trained), not recipe.train.exclude_seen)
+    run = Run(ranks.tolist(), trained.validation.ndcg10, trained.seconds, trained.steps, trained.best_step)
+    if kept:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        kept.write_text(json.dumps(asdict(run)))
+    return run
 
 
 def simple_figures(name: str, found: RankingMetrics, targets: dict[str, float]) -> list[Figure]:
@@ -57,25 +92,30 @@ def simple_figures(name: str, found: RankingMetrics, targets: dict[str, float]) 
     ]
 
 
-def lime_figures(
-    data: Interactions, seeds: int, config: TrainConfig, keep_seen: bool, targets: dict[str, float]
-) -> list[Figure]:
+def trained_figures(name: str, runs: Sequence[Run], targets: dict[str, float]) -> list[Figure]:
     """Mean over seeds; each seed's figures and the standard error over users in the spread."""
-    found, validation, seconds = [], [], []
-    for seed in range(1, seeds + 1):
-        run = lime_xor(data, ModelConfig(), replace(config, seed=seed, exclude_seen=not keep_seen))
-        found.append(ranked_metrics(data, run.score, keep_seen))
-        validation.append(run.trained.validation.ndcg10)
-        seconds.append(run.seconds)
-        say(f"seed {seed}: best step {run.trained.best_step} of {run.trained.steps}, {run.seconds:.0f} s")
-    ndcg, hr = [m.ndcg10 for m in found], [m.hr10 for m in found]
-    error = fmean(m.ndcg10_error for m in found)
+    found = [ranking_metrics(torch.tensor(run.ranks)) for run in runs]
+    ndcg, hr, validation = [m.ndcg10 for m in found], [m.hr10 for m in found], [run.validation for run in runs]
+    seconds, error = [run.seconds for run in runs], fmean(m.ndcg10_error for m in found)
     return [
-        _figure("lime-xor ndcg@10", fmean(ndcg), targets, {**_over_seeds(ndcg), "standard_error": error}),
-        _figure("lime-xor hr@10", fmean(hr), targets, _over_seeds(hr)),
-        _figure("lime-xor validation ndcg@10", fmean(validation), targets, _over_seeds(validation)),
-        _figure("lime-xor seconds per seed", fmean(seconds), targets, _over_seeds(seconds), "s"),
+        _figure(f"{name} ndcg@10", fmean(ndcg), targets, {**_over_seeds(ndcg), "standard_error": error}),
+        _figure(f"{name} hr@10", fmean(hr), targets, _over_seeds(hr)),
+        _figure(f"{name} validation ndcg@10", fmean(validation), targets, _over_seeds(validation)),
+        _figure(f"{name} seconds per seed", fmean(seconds), targets, _over_seeds(seconds), "s"),
     ]
+
+
+def differences(gains: Mapping[str, Tensor]) -> list[Figure]:
+    """LIME-XOR's NDCG@10 less each other model's, over the same users, with its 95 % interval."""
+    ours = gains.get("lime-xor")
+    if ours is None:
+        return []
+    found = []
+    for name, theirs in gains.items():
+        if name != "lime-xor":
+            mean, low, high = paired_interval(ours, theirs)
+            found.append(Figure(f"lime-xor less {name}", mean, "", None, {"interval": [low, high]}))
+    return found
 
 
 def _over_seeds(values: list[float]) -> dict[str, object]:
@@ -93,7 +133,9 @@ def arg_parser() -> argparse.ArgumentParser:
     arguments = parser("accuracy", "Accuracy on MovieLens-100k, or on --data, under the stated protocol.")
     arguments.add_argument("--data", type=Path, metavar="FILE", help="lines `user item` or `user item timestamp`")
     arguments.add_argument("--seeds", type=int, default=3, metavar="COUNT", help="seeds of a trained model")
-    arguments.add_argument("--model", choices=MODELS, help="only this one; default: all")
+    arguments.add_argument("--model", choices=[*MODELS, *SIMPLE], help="only this one; default: all")
+    arguments.add_argument("--settings", type=Path, metavar="FILE", help="TOML: [all.train], [sasrec.model], ...")
+    arguments.add_argument("--state", type=Path, metavar="FOLDER", help="keep checkpoints and finished runs there")
     arguments.add_argument("--keep-seen", action="store_true", help="rank items of the history too (repeats)")
     return arguments
 
@@ -103,25 +145,46 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = arg_parser().parse_args(argv)
     try:
         data = from_file(args.data) if args.data else _movielens()
+        if args.seeds < 1 or not data.tested():
+            raise InputError("expected at least one seed and one user with three events, found none")
+        figures = compared(data, args)
     except LimeError as error:
         say(f"error: {error}")
         return error.exit_code
-    if args.seeds < 1 or not data.tested():
-        say("error: expected at least one seed and one user with three events, found none")
-        return 5
-    targets = {} if args.data or args.quick else TARGETS
-    models = [args.model] if args.model else list(MODELS)
-    figures = []
-    if "lime-xor" in models:
-        config, seeds = (QUICK, 1) if args.quick else (TrainConfig(), args.seeds)
-        say(f"lime-xor: {seeds} seeds, model {asdict(ModelConfig())}, training {asdict(config)}")
-        figures += lime_figures(data, seeds, config, args.keep_seen, targets)
-    for name, ranker in (("popularity", popularity), ("item-knn", item_knn)):
-        if name in models:
-            figures += simple_figures(name, ranked_metrics(data, ranker(data), args.keep_seen), targets)
     title = f"accuracy on {args.data or 'MovieLens-100k'}: {len(data.tested())} users, {len(data.items)} items"
     present(title, figures, args.json)
     return 0
+
+
+def compared(data: Interactions, args: argparse.Namespace) -> list[Figure]:
+    """Figures of each model that is asked for, and their differences."""
+    settings = read_settings(args.settings) if args.settings else {}
+    targets = {} if args.data or args.quick else TARGETS
+    figures, gains = [], {}
+    for name in [args.model] if args.model else [*MODELS, *SIMPLE]:
+        if name in SIMPLE:
+            ranks = last_ranks(data, SIMPLE[name](data), args.keep_seen)
+            figures += simple_figures(name, ranking_metrics(ranks), targets)
+            gains[name] = ndcg_gains(ranks)
+        else:
+            runs = _runs(data, name, args, settings)
+            figures += trained_figures(name, runs, targets)
+            gains[name] = torch.stack([ndcg_gains(torch.tensor(run.ranks)) for run in runs]).mean(0)
+    return figures + differences(gains)
+
+
+def _runs(data: Interactions, name: str, args: argparse.Namespace, settings: Settings) -> list[Run]:
+    """All seeds of one model."""
+    model, config = contender(name, QUICK if args.quick else TrainConfig(), settings)
+    config = replace(config, exclude_seen=not args.keep_seen)
+    seeds = 1 if args.quick else args.seeds
+    say(f"{name}: {seeds} seeds, model {asdict(model)}, training {asdict(config)}")
+    runs = []
+    for seed in range(1, seeds + 1):
+        run = trained_run(data, name, *recipe_of(data, model, replace(config, seed=seed)), args.state)
+        say(f"{name}, seed {seed}: best step {run.best_step} of {run.steps}, {run.seconds:.0f} s")
+        runs.append(run)
+    return runs
 
 
 def _movielens() -> Interactions:

@@ -3,14 +3,12 @@
 `score(block)` takes a slice of the tested users, with the validation event in their histories, -> [users, C].
 """
 
-import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from benchmarks.harness import say
 from benchmarks.interactions import Event, Interactions
 from jobs.config import EmbedConfig
 from jobs.shapes import frozen_shapes
@@ -20,21 +18,12 @@ from lime_model.loss import score_all
 from lime_model.package import in_memory_package
 from lime_model.recipe import Recipe
 from lime_model.specify import spec_of, vocabulary_of
-from lime_model.train import TrainedModel, train
+from lime_model.train import TrainedModel
 from lime_model.validation import folded_head
 from lime_model.windows import Window, WindowSet, cut_windows, windows_of
 
 Score = Callable[[slice], Tensor]
 KNN_EVENTS = 10
-
-
-@dataclass(frozen=True)
-class LimeRun:
-    """One trained seed."""
-
-    score: Score
-    trained: TrainedModel
-    seconds: float
 
 
 def popularity(data: Interactions) -> Score:
@@ -70,14 +59,17 @@ def item_knn(data: Interactions) -> Score:
     return score
 
 
-def lime_xor(data: Interactions, model: ModelConfig, config: TrainConfig) -> LimeRun:
-    """Train one seed on everything but the test events, the validation event for early stopping only."""
-    started = time.monotonic()
+def recipe_of(data: Interactions, model: ModelConfig, config: TrainConfig) -> tuple[Recipe, WindowSet]:
+    """What is trained, and on which windows: all but the test events; the validation events only stop it."""
     model = replace(model, use_times=data.timed)
     source = training_windows(data, model)
     spec = spec_of([data.features[item] for item in data.items], source.event_types)
-    recipe = Recipe(model, config, vocabulary_of(source, model.buckets), spec)
-    trained = train(recipe, source, None, lambda line: say(f"  seed {config.seed}: {line}"))
+    return Recipe(model, config, vocabulary_of(source, model.buckets), spec), source
+
+
+def trained_score(data: Interactions, recipe: Recipe, trained: TrainedModel) -> Score:
+    """The model's scores through the halves that a night uses."""
+    model = recipe.model
     package = in_memory_package(trained.model, recipe.vocabulary, recipe.spec, {})
     shapes, cpu = frozen_shapes(EmbedConfig()), torch.device("cpu")
     weights = CandidatePredictor(package, shapes, cpu).predict(data.items, [data.features[item] for item in data.items])
@@ -90,7 +82,7 @@ def lime_xor(data: Interactions, model: ModelConfig, config: TrainConfig) -> Lim
         with torch.inference_mode():
             return score_all(P[block], weights, folded_head(trained.model))
 
-    return LimeRun(score, trained, time.monotonic() - started)
+    return score
 
 
 def training_windows(data: Interactions, model: ModelConfig) -> WindowSet:

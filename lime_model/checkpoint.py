@@ -22,6 +22,7 @@ class Progress:
     best_step: int = 0
     best_ndcg: float = -1.0
     stale: int = 0  # validations since the best
+    seconds: float = 0.0  # of training, over all sittings
     best: dict[str, Tensor] = field(default_factory=dict)
 
     def seen(self, ndcg: float, model: nn.Module) -> None:

@@ -7,6 +7,7 @@ killed goes on from its checkpoint to the same weights, bit for bit (same machin
 
 import copy
 import math
+import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -47,6 +48,7 @@ class TrainedModel:
     popularity: RankingMetrics
     steps: int  # steps taken
     best_step: int
+    seconds: float  # of training and validation, over all sittings
 
     def metrics(self) -> dict[str, float | int]:
         """Flat figures for a manifest."""
@@ -112,17 +114,20 @@ class _Run:
         checkpoint = self._checkpoint(checkpoint_dir)
         if checkpoint is not None and checkpoint.restore():
             self.report(f"resumed at step {progress.step}")
+        mark = time.monotonic()
         while progress.step < config.steps and progress.stale < config.patience:
             loss = self._step(progress.step)
             progress.step += 1
             if progress.step % config.validate_every == 0 or progress.step == config.steps:
                 self._validate(loss)
+            now = time.monotonic()
+            progress.seconds, mark = progress.seconds + now - mark, now
             if checkpoint is not None and progress.step % config.checkpoint_every == 0:
                 checkpoint.save()
         self.average.load_state_dict(progress.best)
         self.average.eval()
         metrics = ranking_metrics(model_ranks(self.average, self.data, self.chosen))
-        return TrainedModel(self.average, metrics, popularity, progress.step, progress.best_step)
+        return TrainedModel(self.average, metrics, popularity, progress.step, progress.best_step, progress.seconds)
 
     def _checkpoint(self, folder: Path | None) -> Checkpoint | None:
         if folder is None:

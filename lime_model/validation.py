@@ -25,10 +25,14 @@ class RankingMetrics:
     users: int
 
 
+def ndcg_gains(ranks: Tensor) -> Tensor:
+    """1-based ranks [users] of the one relevant item -> each user's NDCG@10."""
+    return (ranks <= 10).double() / torch.log2(ranks.double() + 1)
+
+
 def ranking_metrics(ranks: Tensor) -> RankingMetrics:
     """1-based ranks [users] -> means at 10."""
-    hit = (ranks <= 10).double()
-    gain = hit / torch.log2(ranks.double() + 1)
+    hit, gain = (ranks <= 10).double(), ndcg_gains(ranks)
     error = float(gain.std() / len(ranks) ** 0.5) if len(ranks) > 1 else 0.0
     return RankingMetrics(float(gain.mean()), float(hit.mean()), error, len(ranks))
 

@@ -1,15 +1,17 @@
 import gzip
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import replace
-from math import log2
 from pathlib import Path
 
 import pytest
 import torch
 
 from benchmarks import accuracy
-from benchmarks.accuracy import main, ranked_metrics
+from benchmarks.accuracy import last_ranks, main
+from benchmarks.bootstrap import paired_interval
+from benchmarks.contenders import MODELS, contender, read_settings
 from benchmarks.interactions import Interactions, from_file, movielens_100k
 from benchmarks.rankers import as_histories, item_knn, popularity, training_windows
 from lime_model.config import ModelConfig, TrainConfig
@@ -18,9 +20,11 @@ from schemas.errors import InputError
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A model that trains in a second, on one thread; other tests compare bits of models that they train themselves."""
-    model = ModelConfig(width=8, links=4, ffn_width=8, buckets=4, max_history=8)
-    monkeypatch.setattr(accuracy, "ModelConfig", lambda: model)
+    """Models that train in a second, on one thread; other tests compare bits of models that they train themselves."""
+    for name, model in MODELS.items():
+        memory = {"memory_slots": 16, "memory_reads": 2} if model.memory_slots else {}
+        sizes = {"width": 8, "links": min(4, model.links), "ffn_width": 8, "buckets": 4, "max_history": 8, **memory}
+        monkeypatch.setitem(MODELS, name, replace(model, **sizes))
     short = TrainConfig(steps=6, validate_every=3, windows_per_step=4, cuts_per_window=4)
     monkeypatch.setattr(accuracy, "QUICK", short)
     threads = torch.get_num_threads()
@@ -102,8 +106,8 @@ def test_ranks_leave_out_the_history_unless_told_to_keep_it(tmp_path: Path) -> N
     def score(block: slice) -> torch.Tensor:
         return torch.tensor([[9.0, 8.0, 7.0]])[block]
 
-    assert ranked_metrics(found, score, keep_seen=False).ndcg10 == 1.0
-    assert ranked_metrics(found, score, keep_seen=True).ndcg10 == pytest.approx(1 / log2(4))
+    assert last_ranks(found, score, keep_seen=False).tolist() == [1]
+    assert last_ranks(found, score, keep_seen=True).tolist() == [3]
 
 
 def test_popularity_counts_training_events_only(tmp_path: Path) -> None:
@@ -133,8 +137,10 @@ def test_a_quick_run_prints_a_table_and_writes_its_figures(
     assert main(["--quick", "--data", str(file), "--json", str(tmp_path / "out" / "f.json")]) == 0
     written = json.loads((tmp_path / "out" / "f.json").read_text())
     claims = {figure["claim"]: figure for figure in written["figures"]}
-    assert {"lime-xor ndcg@10", "lime-xor hr@10", "popularity ndcg@10", "item-knn ndcg@10"} <= set(claims)
-    assert all(0 <= figure["value"] <= 1 for figure in claims.values() if figure["unit"] == "")
+    names = [*MODELS, "popularity", "item-knn"]
+    assert {f"{name} {measure}" for name in names for measure in ("ndcg@10", "hr@10")} <= set(claims)
+    assert {f"lime-xor less {name}" for name in names if name != "lime-xor"} <= set(claims)
+    assert all(-1 <= figure["value"] <= 1 for figure in claims.values() if figure["unit"] == "")
     assert all("target" in figure for figure in claims.values())
     assert written["machine"]["cores"] >= 1
     assert "lime-xor ndcg@10" in capsys.readouterr().out
@@ -142,13 +148,66 @@ def test_a_quick_run_prints_a_table_and_writes_its_figures(
 
 def test_one_model_and_a_number_of_seeds_can_be_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file, out = ring(tmp_path / "ring.txt", True), tmp_path / "f.json"
-    monkeypatch.setattr(accuracy, "TrainConfig", lambda: replace(TrainConfig(), steps=2, validate_every=2))
+    short = replace(TrainConfig(), steps=2, validate_every=2)
+    monkeypatch.setattr(accuracy, "TrainConfig", lambda: short)
     assert main(["--data", str(file), "--seeds", "2", "--model", "lime-xor", "--json", str(out)]) == 0
     figures = json.loads(out.read_text())["figures"]
     assert all(figure["claim"].startswith("lime-xor") for figure in figures)
     assert len(figures[0]["spread"]["seeds"]) == 2
     assert main(["--data", str(file), "--model", "popularity", "--json", str(out)]) == 0
     assert {f["claim"] for f in json.loads(out.read_text())["figures"]} == {"popularity ndcg@10", "popularity hr@10"}
+
+
+def test_a_finished_seed_is_taken_from_the_state_and_another_setting_is_not(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, out, state = ring(tmp_path / "ring.txt", True), tmp_path / "f.json", tmp_path / "state"
+    command = ["--quick", "--data", str(file), "--model", "sasrec", "--json", str(out), "--state", str(state)]
+    assert main(command) == 0
+    first = json.loads(out.read_text())["figures"]
+    assert main(command) == 0
+    assert json.loads(out.read_text())["figures"] == first
+    assert "sasrec, seed 1: taken from" in capsys.readouterr().out
+    (tmp_path / "s.toml").write_text("[sasrec.train]\nlearning_rate = 0.1\n")
+    assert main([*command, "--settings", str(tmp_path / "s.toml")]) == 0
+    assert "taken from" not in capsys.readouterr().out
+
+
+def test_settings_of_one_model_go_over_those_of_all(tmp_path: Path) -> None:
+    (tmp_path / "s.toml").write_text("[all.model]\nmax_history = 9\nlayers = 1\n[hstu.model]\nlayers = 3\n")
+    settings = read_settings(tmp_path / "s.toml")
+    found = {name: contender(name, TrainConfig(), settings)[0] for name in ("hstu", "sasrec")}
+    assert [(model.max_history, model.layers) for model in found.values()] == [(9, 3), (9, 1)]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[bert.train]\nsteps = 1\n", "expected tables of all, lime-xor, .*; found bert"),
+        ("[all]\nsteps = 1\n", r"expected \[all.model\] or \[all.train\], found all = "),
+        ("[all.train]\nsteps = 0\n", "TrainConfig.steps: expected at least 1, found 0"),
+        ("[all.train]\nepochs = 1\n", "TrainConfig: expected keys among .*'epochs'"),
+        ("steps", "expected a TOML file"),
+    ],
+)
+def test_wrong_settings_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str, message: str
+) -> None:
+    (tmp_path / "s.toml").write_text(text)
+    file = ring(tmp_path / "ring.txt", True)
+    assert main(["--data", str(file), "--model", "sasrec", "--settings", str(tmp_path / "s.toml")]) == 5
+    assert re.search(message, capsys.readouterr().out)
+
+
+def test_an_interval_of_paired_differences_shrinks_with_users_and_holds_the_mean() -> None:
+    generator = torch.Generator().manual_seed(3)
+    ours = torch.rand(4000, generator=generator, dtype=torch.float64)
+    theirs = ours - 0.1 + 0.2 * torch.randn(4000, generator=generator, dtype=torch.float64)
+    mean, low, high = paired_interval(ours, theirs)
+    expected = 1.96 * float((ours - theirs).std()) / 4000**0.5
+    assert low < mean < high
+    assert high - low == pytest.approx(2 * expected, rel=0.1)
+    assert low > 0.08
 
 
 def test_a_file_in_which_nobody_can_be_tested_is_refused(tmp_path: Path) -> None:
