@@ -14,12 +14,10 @@ from jobs.config import EmbedConfig
 from jobs.shapes import frozen_shapes
 from lime_model.config import ModelConfig, TrainConfig
 from lime_model.frozen import CandidatePredictor, Histories, LinkPredictor
-from lime_model.loss import score_all
 from lime_model.package import in_memory_package
 from lime_model.recipe import Recipe
 from lime_model.specify import spec_of, vocabulary_of
 from lime_model.train import TrainedModel
-from lime_model.validation import folded_head
 from lime_model.windows import Window, WindowSet, cut_windows, windows_of
 
 Score = Callable[[slice], Tensor]
@@ -80,7 +78,7 @@ def trained_score(data: Interactions, recipe: Recipe, trained: TrainedModel) -> 
 
     def score(block: slice) -> Tensor:
         with torch.inference_mode():
-            return score_all(P[block], weights, folded_head(trained.model))
+            return trained.model.score_all(P[block], weights)
 
     return score
 

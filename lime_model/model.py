@@ -13,6 +13,7 @@ from lime_model.candidate_half import CandidateHalf, DotHalf
 from lime_model.config import DOT_KINDS, ModelConfig
 from lime_model.encoders import make_encoder
 from lime_model.features import FeatureSpec
+from lime_model.folded import FoldedHead, score_all, score_pairs
 from lime_model.items import ItemTower
 from lime_model.vocabulary import Vocabulary
 from schemas.errors import ConfigError
@@ -69,6 +70,24 @@ class Lime(nn.Module):
     def constants(self) -> tuple[Tensor, Tensor]:
         """g [F] and w [F] for the G and w that `candidate_weights` leaves out."""
         return self.candidates.constants(self.config.score_width)
+
+    def folded_head(self) -> FoldedHead:
+        """Fold, constants and activation."""
+        g, w = self.constants()
+        return FoldedHead(self.fold(), g, w, self.config.head == "mlp")
+
+    def score_all(self, P: Tensor, weights: CandidateWeights) -> Tensor:
+        """Links [M, L, d] against every candidate -> [M, C]."""
+        return score_all(P, weights, self.folded_head())
+
+    def score_pairs(self, P: Tensor, weights: CandidateWeights) -> Tensor:
+        """Links [M, L, d] each against its own candidate of M -> [M]."""
+        return score_pairs(P, weights, self.folded_head())
+
+    @property
+    def units_per_pair(self) -> int:
+        """Numbers that `score_all` holds of a pair at once."""
+        return self.config.score_width if self.config.head == "mlp" else 1
 
     def tokens(self, vectors: Tensor, events: Events) -> Tensor:
         """Item vectors [B, N, d] + event type + gap -> E [B, N, d]."""

@@ -18,14 +18,13 @@ from torch import Tensor
 from lime_model.checkpoint import Checkpoint, Progress, fingerprint
 from lime_model.config import TrainConfig
 from lime_model.items import replace_ids
-from lime_model.loss import full_softmax, sampled_softmax, sampling_odds, score_all, score_pairs
+from lime_model.loss import full_softmax, sampled_softmax, sampling_odds
 from lime_model.model import Lime
 from lime_model.recipe import Recipe
 from lime_model.training_set import TrainingSet, WindowBatch, training_set
 from lime_model.validation import (
     RankingMetrics,
     ValidationSet,
-    folded_head,
     model_ranks,
     popularity_ranks,
     ranking_metrics,
@@ -179,13 +178,12 @@ class _Run:
         weights = model.weights_of(vectors[place[: len(columns)]])
         P = model.links_at_cuts(vectors[place[len(columns) :].view_as(batch.codes)], batch.events, positions)[rows]
         targets = data.candidate_of[batch.codes.gather(1, positions)[rows]]
-        head = folded_head(model)
         if len(columns) == len(data.counts):
-            return full_softmax(score_all(P, weights, head), targets, config.label_smoothing)
+            return full_softmax(model.score_all(P, weights), targets, config.label_smoothing)
         own = model.weights_of(
             model.tower(replace_ids(data.pairs.take(data.candidate_pair[targets]), replaced, self.bucket_rows))
         )
-        return sampled_softmax(score_pairs(P, own, head), score_all(P, weights, head), targets, columns, self.odds)
+        return sampled_softmax(model.score_pairs(P, own), model.score_all(P, weights), targets, columns, self.odds)
 
     def _columns(self) -> Tensor:
         """Candidates of this step's softmax: all of them, or a sample where that is too dear."""

@@ -6,13 +6,12 @@ import torch
 from torch import Tensor
 
 from lime_model.config import TrainConfig
-from lime_model.loss import FoldedHead, score_all
 from lime_model.model import Lime
 from lime_model.training_set import TrainingSet
 
 ABSENT = 2**31  # rank of a target that is not a candidate: no hit at any K
 _USERS_PER_BATCH = 64
-_HIDDEN_UNITS = 2**24  # of a batch of users, candidates and hidden layer: 64 MB
+_HIDDEN_UNITS = 2**24  # of a batch of users, candidates and what a pair needs: 64 MB
 
 
 @dataclass(frozen=True)
@@ -100,24 +99,16 @@ def model_ranks(model: Lime, data: TrainingSet, chosen: ValidationSet) -> Tensor
     with torch.inference_mode():
         vectors = model.tower(data.pairs)
         weights = model.weights_of(vectors[data.candidate_pair])
-        head = folded_head(model)
-        units = len(data.counts) * (model.config.score_width if head.relu else 1)
-        size = max(1, min(_USERS_PER_BATCH, _HIDDEN_UNITS // units))
+        size = max(1, min(_USERS_PER_BATCH, _HIDDEN_UNITS // (len(data.counts) * model.units_per_pair)))
         for start in range(0, len(chosen.windows), size):
             part = slice(start, start + size)
             batch = data.batch(chosen.windows[part])
             cuts = (batch.events.length - 1)[:, None]
             P = model.links_at_cuts(vectors[batch.codes], batch.events, cuts)[:, 0]
             excluded = _excluded(list(chosen.seen[part]), len(data.counts))
-            ranks.append(rank_of(score_all(P, weights, head), chosen.targets[part], excluded))
+            ranks.append(rank_of(model.score_all(P, weights), chosen.targets[part], excluded))
     model.train(training)
     return torch.cat(ranks)
-
-
-def folded_head(model: Lime) -> FoldedHead:
-    """The model's fold, constants and activation."""
-    g, w = model.constants()
-    return FoldedHead(model.fold(), g, w, model.config.head == "mlp")
 
 
 def _excluded(seen: list[Tensor], candidates: int) -> Tensor:

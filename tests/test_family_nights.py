@@ -13,9 +13,7 @@ from jobs.lake import Lake
 from jobs.publish import served_commit
 from lime_model.batches import CandidateWeights
 from lime_model.features import encode_items
-from lime_model.loss import score_all
 from lime_model.package import load_package
-from lime_model.validation import folded_head
 from schemas.candidate_weights import CANDIDATE_WEIGHTS
 from schemas.errors import EXIT_OK
 from schemas.link_embeddings import LINK_EMBEDDINGS
@@ -63,7 +61,7 @@ def test_a_night_serves_the_lists_of_the_model(spark: SparkSession, config: Path
         assert lists
         for row in lists:
             P = links[row["user_id"]].view(1, package.config.links, package.config.width)  # noqa: N806
-            scores = dict(zip(ids, score_all(P, weights, folded_head(model))[0].tolist(), strict=True))
+            scores = dict(zip(ids, model.score_all(P, weights)[0].tolist(), strict=True))
             best = sorted((scores[i] for i in ids if i not in seen[row["user_id"]]), reverse=True)[:5]
             found = [item["score"] for item in row["items"]]
             assert found == pytest.approx(best, rel=1e-4, abs=1e-4)

@@ -14,7 +14,7 @@ from torch import Tensor
 from lime_model.batches import CandidateWeights
 from lime_model.candidates import Candidates
 from lime_model.config import require
-from lime_model.loss import FoldedHead, flat_candidates, score_all
+from lime_model.folded import FoldedHead, flat_candidates, score_all
 from lime_model.scoring.lists import Eligible, Excluded, TopK, check_k, check_request, unpack
 from schemas.errors import BadNumberError
 

@@ -11,12 +11,10 @@ from lime_model.config import DOT_KINDS, LINK_KINDS, TrainConfig
 from lime_model.encoders.links import LinkEncoder
 from lime_model.features import encode_items
 from lime_model.frozen import CandidatePredictor, FrozenShapes, LinkPredictor
-from lime_model.loss import score_all
 from lime_model.package import load_package, save_package
 from lime_model.recipe import Recipe
 from lime_model.specify import spec_of, vocabulary_of
 from lime_model.train import train
-from lime_model.validation import folded_head
 from lime_model.windows import cut_windows, windows_of
 from schemas.errors import ConfigError
 from tests.lime_model.family_reference import plain_links, read_memory
@@ -89,7 +87,7 @@ def test_cached_weights_and_folded_links_give_the_plain_score(settings: Settings
         model = lime(config(head=head, **settings))
         P, vectors = model.personalize_links(batch), model.tower(ITEM_INPUTS)
         assert P.shape[1:] == (model.config.links, model.config.width)
-        found = score_all(P, model.candidate_weights(ITEM_INPUTS), folded_head(model))
+        found = model.score_all(P, model.candidate_weights(ITEM_INPUTS))
         for u in range(4):
             for c in range(len(ITEMS)):
                 dot = settings["kind"] in DOT_KINDS
@@ -119,7 +117,7 @@ def test_a_package_answers_as_the_model_it_was_made_from(settings: Settings, tmp
 @family
 def test_every_parameter_learns_from_a_next_event(settings: Settings) -> None:
     model, batch = lime(config(**settings)), history_batch([8, 5, 0], 8)
-    scores = score_all(model.personalize_links(batch), model.candidate_weights(ITEM_INPUTS), folded_head(model))
+    scores = model.score_all(model.personalize_links(batch), model.candidate_weights(ITEM_INPUTS))
     (scores * torch.randn_like(scores)).sum().backward()
     assert [name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()] == []
 

@@ -8,7 +8,6 @@ import torch
 from lime_model.batches import Events, HistoryBatch, ItemInputs
 from lime_model.config import ModelConfig
 from lime_model.features import FeatureSpec
-from lime_model.loss import FoldedHead, score_all
 from lime_model.model import Lime
 from lime_model.vocabulary import Vocabulary
 
@@ -41,7 +40,7 @@ def test_folded_scores_equal_the_unfolded_model(head: str) -> None:
     with torch.inference_mode():
         P = model.personalize_links(histories(4, 6))
         weights = model.candidate_weights(candidates)
-        folded = score_all(P, weights, FoldedHead(model.fold(), *model.constants(), head == "mlp"))
+        folded = model.score_all(P, weights)
         plain = unfolded(model, P, candidates)
     torch.testing.assert_close(folded, plain, rtol=TOLERANCE, atol=TOLERANCE)
 

@@ -4,8 +4,8 @@ from torch.nn import functional as fn
 
 from lime_model.config import HEADS, Head
 from lime_model.features import encode_items
-from lime_model.loss import full_softmax, sampled_softmax, sampling_odds, score_all, score_pairs, take
-from lime_model.validation import folded_head
+from lime_model.folded import take
+from lime_model.loss import full_softmax, sampled_softmax, sampling_odds
 from tests.lime_model.samples import FEATURES, ITEMS, SPEC, VOCABULARY, config, history_batch, lime
 
 
@@ -15,8 +15,8 @@ def test_scores_of_pairs_are_the_same_as_in_the_full_matrix(head: Head) -> None:
     P = model.personalize_links(history_batch([3, 8, 0], 8))
     weights = model.candidate_weights(encode_items(VOCABULARY, SPEC, ITEMS, FEATURES))
     chosen = torch.tensor([5, 0, 11])
-    pairs = score_pairs(P, take(weights, chosen), folded_head(model))
-    full = score_all(P, weights, folded_head(model))[torch.arange(3), chosen]
+    pairs = model.score_pairs(P, take(weights, chosen))
+    full = model.score_all(P, weights)[torch.arange(3), chosen]
     torch.testing.assert_close(pairs, full, rtol=1e-4, atol=1e-5)
 
 

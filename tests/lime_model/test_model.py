@@ -4,9 +4,7 @@ import torch
 from lime_model.batches import HistoryBatch
 from lime_model.config import HEADS, Head
 from lime_model.features import encode_items
-from lime_model.loss import score_all
 from lime_model.model import Lime
-from lime_model.validation import folded_head
 from schemas.errors import ConfigError
 from tests.lime_model.reference import pair_score, personalized_links
 from tests.lime_model.samples import FEATURES, ITEMS, SPEC, VOCABULARY, config, history_batch, lime
@@ -87,7 +85,7 @@ def test_attention_over_links_sums_to_one_per_head() -> None:
 def test_the_folded_score_equals_the_unfolded_model(head: Head) -> None:
     model, batch = lime(config(head=head)), history_batch(LENGTHS, 8)
     P, weights = model.personalize_links(batch), model.candidate_weights(ITEM_INPUTS)
-    found, vectors = score_all(P, weights, folded_head(model)), model.tower(ITEM_INPUTS)
+    found, vectors = model.score_all(P, weights), model.tower(ITEM_INPUTS)
     for u in range(len(LENGTHS)):
         for c in range(len(ITEMS)):
             torch.testing.assert_close(found[u, c], pair_score(model, P[u], vectors[c]), rtol=1e-4, atol=1e-4)
@@ -102,7 +100,7 @@ def test_the_cached_form_is_act_of_a_times_t_plus_g(head: Head) -> None:
     hidden = torch.einsum("chl,uhlf->ucf", weights.A, T) + (weights.G if weights.G is not None else g)
     hidden = torch.relu(hidden) if head == "mlp" else hidden
     expected = (hidden * (weights.w if weights.w is not None else w)).sum(-1) + weights.b
-    torch.testing.assert_close(score_all(P, weights, folded_head(model)), expected, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(model.score_all(P, weights), expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize(("head", "own"), [("dot", (False, True)), ("mlp", (True, False)), ("linear", (False, False))])
@@ -125,7 +123,7 @@ def test_a_vocabulary_with_other_buckets_is_refused() -> None:
 
 def test_every_parameter_learns_from_a_next_event() -> None:
     model, batch = lime(config(head="mlp")), history_batch([8, 5], 8)
-    scores = score_all(model.personalize_links(batch), model.candidate_weights(ITEM_INPUTS), folded_head(model))
+    scores = model.score_all(model.personalize_links(batch), model.candidate_weights(ITEM_INPUTS))
     scores.logsumexp(1).sum().backward()
     without = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()]
     # layer 2 updates no history: nothing there reads it, and a link's own projections still learn
