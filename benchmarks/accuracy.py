@@ -19,13 +19,15 @@ import torch
 from torch import Tensor
 
 from benchmarks.bootstrap import paired_interval
-from benchmarks.contenders import MODELS, Settings, contender, read_settings
+from benchmarks.contenders import MODELS, TRANSFORMER, Settings, contender, read_settings
 from benchmarks.harness import Figure, parser, present, say
 from benchmarks.interactions import Interactions, from_file, movielens_100k
-from benchmarks.rankers import Score, item_knn, popularity, recipe_of, trained_score
+from benchmarks.rankers import Score, direct_score, item_knn, popularity, recipe_of, trained_score
+from benchmarks.transformer import Transformer
 from jobs.movielens import fetch
 from lime_model.checkpoint import fingerprint
 from lime_model.config import TrainConfig
+from lime_model.model import Lime
 from lime_model.recipe import Recipe
 from lime_model.train import train
 from lime_model.validation import RankingMetrics, ndcg_gains, rank_of, ranking_metrics
@@ -70,12 +72,14 @@ def last_ranks(data: Interactions, score: Score, keep_seen: bool) -> Tensor:
 def trained_run(data: Interactions, name: str, recipe: Recipe, source: WindowSet, state: Path | None) -> Run:
     """Train one seed; one that `state` knows is not trained again, one that was interrupted goes on."""
     seed = recipe.train.seed
-    kept = state / f"{name}-{seed}-{fingerprint(recipe, source)}.json" if state else None
+    state = state / name if state else None
+    kept = state / f"{seed}-{fingerprint(recipe, source)}.json" if state else None
     if kept and kept.exists():
         say(f"{name}, seed {seed}: taken from {kept}")
         return Run(**json.loads(kept.read_text()))
-    trained = train(recipe, source, state, lambda line: say(f"  {name}, seed {seed}: {line}"))
-    ranks = last_ranks(data, trained_score(data, recipe, trained), not recipe.train.exclude_seen)
+    make, scored = (Transformer, direct_score) if name == TRANSFORMER else (Lime, trained_score)
+    trained = train(recipe, source, state, lambda line: say(f"  {name}, seed {seed}: {line}"), make)
+    ranks = last_ranks(data, scored(data, recipe, trained), not recipe.train.exclude_seen)
     run = Run(ranks.tolist(), trained.validation.ndcg10, trained.seconds, trained.steps, trained.best_step)
     if kept:
         kept.parent.mkdir(parents=True, exist_ok=True)

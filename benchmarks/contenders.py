@@ -11,6 +11,7 @@ from typing import Any
 from lime_model.config import ModelConfig, TrainConfig
 from schemas.errors import ConfigError
 
+TRANSFORMER = "transformer"  # the only one without a cache
 Settings = dict[str, dict[str, dict[str, Any]]]
 
 MODELS = {
@@ -20,6 +21,7 @@ MODELS = {
     "two-tower": ModelConfig(kind="two-tower", links=1),
     "sasrec": ModelConfig(kind="sasrec", links=1),
     "hstu": ModelConfig(kind="hstu", links=1),
+    TRANSFORMER: ModelConfig(kind="sasrec", links=1),  # SASRec's encoder below its attention
 }
 
 

@@ -13,15 +13,18 @@ from benchmarks.interactions import Event, Interactions
 from jobs.config import EmbedConfig
 from jobs.shapes import frozen_shapes
 from lime_model.config import ModelConfig, TrainConfig
+from lime_model.features import encode_items
 from lime_model.frozen import CandidatePredictor, Histories, LinkPredictor
 from lime_model.package import in_memory_package
 from lime_model.recipe import Recipe
 from lime_model.specify import spec_of, vocabulary_of
 from lime_model.train import TrainedModel
+from lime_model.training_set import training_set
 from lime_model.windows import Window, WindowSet, cut_windows, windows_of
 
 Score = Callable[[slice], Tensor]
 KNN_EVENTS = 10
+_UNITS = 2**24  # numbers that a batch of pairs may need at once
 
 
 def popularity(data: Interactions) -> Score:
@@ -79,6 +82,28 @@ def trained_score(data: Interactions, recipe: Recipe, trained: TrainedModel) -> 
     def score(block: slice) -> Tensor:
         with torch.inference_mode():
             return trained.model.score_all(P[block], weights)
+
+    return score
+
+
+def direct_score(data: Interactions, recipe: Recipe, trained: TrainedModel) -> Score:
+    """Scores of a model without a cache, straight from its last N - 1 events."""
+    model, length = trained.model, recipe.model.max_history - 1
+    histories = [events[:-1][-length:] for events in data.tested().values()]
+    held = windows_of([_window(data, str(row), events) for row, events in enumerate(histories)])
+    encoded = training_set(held, recipe.vocabulary, recipe.spec)
+    items = encode_items(recipe.vocabulary, recipe.spec, data.items, [data.features[item] for item in data.items])
+    per_batch = max(1, _UNITS // (len(data.items) * model.units_per_pair))
+
+    def score(block: slice) -> Tensor:
+        parts = []
+        with torch.inference_mode():
+            weights, vectors = model.weights_of(model.tower(items)), model.tower(encoded.pairs)
+            for rows in torch.arange(len(histories))[block].split(per_batch):
+                batch = encoded.batch(rows)
+                P = model.links_at_cuts(vectors[batch.codes], batch.events, batch.events.length[:, None])[:, 0]
+                parts.append(model.score_all(P, weights))
+        return torch.cat(parts)
 
     return score
 

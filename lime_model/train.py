@@ -65,15 +65,17 @@ def fit(
     return trained
 
 
-def train(recipe: Recipe, source: WindowSet, checkpoint_dir: Path | None, report: Report) -> TrainedModel:
-    """Train and keep the best weights on validation, good or bad."""
+def train(
+    recipe: Recipe, source: WindowSet, checkpoint_dir: Path | None, report: Report, make: type[Lime] = Lime
+) -> TrainedModel:
+    """Train and keep the best weights on validation, good or bad. `make` is the model's class."""
     data = training_set(source, recipe.vocabulary, recipe.spec)
     chosen = validation_set(data, recipe.train)
     popularity = ranking_metrics(popularity_ranks(data, chosen))
     report(f"popularity: validation NDCG@10 {popularity.ndcg10:.4f} over {popularity.users} users")
     # A library must leave its caller's random numbers alone.
     with torch.random.fork_rng(devices=[]):
-        return _Run(recipe, data, chosen, report).train(checkpoint_dir, popularity)
+        return _Run(make, recipe, data, chosen, report).train(checkpoint_dir, popularity)
 
 
 def check_gate(trained: TrainedModel, margin: float, current_ndcg: float | None) -> None:
@@ -94,10 +96,12 @@ def check_gate(trained: TrainedModel, margin: float, current_ndcg: float | None)
 class _Run:
     """The mutable state of one training run."""
 
-    def __init__(self, recipe: Recipe, data: TrainingSet, chosen: ValidationSet, report: Report) -> None:
+    def __init__(
+        self, make: type[Lime], recipe: Recipe, data: TrainingSet, chosen: ValidationSet, report: Report
+    ) -> None:
         self.recipe, self.data, self.chosen, self.report = recipe, data, chosen, report
         torch.manual_seed(recipe.train.seed)
-        self.model = Lime(recipe.model, recipe.vocabulary, recipe.spec)
+        self.model = make(recipe.model, recipe.vocabulary, recipe.spec)
         self.average = copy.deepcopy(self.model)
         self.optimizer = _optimizer(self.model, recipe.train)
         self.progress = Progress()

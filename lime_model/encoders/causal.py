@@ -69,7 +69,7 @@ class SasrecLayer(nn.Module):
     def forward(self, states: Tensor) -> Tensor:
         """[B, N, d] -> the same."""
         B, N, d = states.shape
-        q, k, v = self.qkv(self.norm(states)).view(B, N, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        q, k, v = self.qkv(self.norm(states)).view(B, N, 3, self.heads, d // self.heads).permute(2, 0, 3, 1, 4)
         scores = q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1])
         weights = torch.softmax(scores.masked_fill(~before_or_at(N, states.device), NOTHING), dim=-1)
         states = states + self.dropout(self.out((weights @ v).transpose(1, 2).flatten(2)))

@@ -161,7 +161,7 @@ def test_a_pass_deals_every_window_as_often_as_its_targets_fill_its_cuts() -> No
     source = windows_of(rows)
     made = recipe(source)
     data = training_set(source, made.vocabulary, made.spec)
-    run = training._Run(made, data, validation_set(data, made.train), silent)
+    run = training._Run(Lime, made, data, validation_set(data, made.train), silent)
     expected = [n for n in range(18) for _ in range(3 if n % 3 == 0 else 2)]
     # 42 deals in steps of 8: five whole steps a pass, what is over waits for another permutation
     passes = [torch.cat([run._windows(step) for step in range(first, first + 5)]).tolist() for first in (0, 5)]
