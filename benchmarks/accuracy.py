@@ -148,7 +148,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run, print, write."""
     args = arg_parser().parse_args(argv)
     try:
-        data = from_file(args.data) if args.data else _movielens()
+        data = from_file(args.data) if args.data else movielens()
         if args.seeds < 1 or not data.tested():
             raise InputError("expected at least one seed and one user with three events, found none")
         figures = compared(data, args)
@@ -191,7 +191,7 @@ def _runs(data: Interactions, name: str, args: argparse.Namespace, settings: Set
     return runs
 
 
-def _movielens() -> Interactions:
+def movielens() -> Interactions:
     """The originals, fetched beside the demonstration's data or, outside a clone, into a temporary folder."""
     default = Path("data/movielens-100k")
     if default.parent.is_dir() or Path("jobs/configs").is_dir():
