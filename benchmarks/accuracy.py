@@ -29,7 +29,7 @@ from lime_model.checkpoint import fingerprint
 from lime_model.config import TrainConfig
 from lime_model.model import Lime
 from lime_model.recipe import Recipe
-from lime_model.train import train
+from lime_model.train import TrainedModel, train
 from lime_model.validation import RankingMetrics, ndcg_gains, rank_of, ranking_metrics
 from lime_model.windows import WindowSet
 from schemas.errors import InputError, LimeError
@@ -72,19 +72,28 @@ def last_ranks(data: Interactions, score: Score, keep_seen: bool) -> Tensor:
 def trained_run(data: Interactions, name: str, recipe: Recipe, source: WindowSet, state: Path | None) -> Run:
     """Train one seed; one that `state` knows is not trained again, one that was interrupted goes on."""
     seed = recipe.train.seed
-    state = state / name if state else None
-    kept = state / f"{seed}-{fingerprint(recipe, source)}.json" if state else None
+    kept = state / name / f"{seed}-{fingerprint(recipe, source)}.json" if state else None
     if kept and kept.exists():
         say(f"{name}, seed {seed}: taken from {kept}")
         return Run(**json.loads(kept.read_text()))
-    make, scored = (Transformer, direct_score) if name == TRANSFORMER else (Lime, trained_score)
-    trained = train(recipe, source, state, lambda line: say(f"  {name}, seed {seed}: {line}"), make)
+    trained = trained_model(name, recipe, source, state)
+    scored = direct_score if name == TRANSFORMER else trained_score
     ranks = last_ranks(data, scored(data, recipe, trained), not recipe.train.exclude_seen)
     run = Run(ranks.tolist(), trained.validation.ndcg10, trained.seconds, trained.steps, trained.best_step)
     if kept:
         kept.parent.mkdir(parents=True, exist_ok=True)
         kept.write_text(json.dumps(asdict(run)))
     return run
+
+
+def trained_model(name: str, recipe: Recipe, source: WindowSet, state: Path | None) -> TrainedModel:
+    """Train one seed; with `state`, on from its checkpoint, be it the last."""
+    make = Transformer if name == TRANSFORMER else Lime
+
+    def report(line: str) -> None:
+        say(f"  {name}, seed {recipe.train.seed}: {line}")
+
+    return train(recipe, source, state / name if state else None, report, make)
 
 
 def simple_figures(name: str, found: RankingMetrics, targets: dict[str, float]) -> list[Figure]:

@@ -3,8 +3,8 @@
 `score(block)` takes a slice of the tested users, with the validation event in their histories, -> [users, C].
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -12,14 +12,16 @@ from torch import Tensor
 from benchmarks.interactions import Event, Interactions
 from jobs.config import EmbedConfig
 from jobs.shapes import frozen_shapes
+from lime_model.batches import Events, ItemInputs
 from lime_model.config import ModelConfig, TrainConfig
 from lime_model.features import encode_items
 from lime_model.frozen import CandidatePredictor, Histories, LinkPredictor
+from lime_model.model import Lime
 from lime_model.package import in_memory_package
 from lime_model.recipe import Recipe
 from lime_model.specify import spec_of, vocabulary_of
 from lime_model.train import TrainedModel
-from lime_model.training_set import training_set
+from lime_model.training_set import TrainingSet, training_set
 from lime_model.windows import Window, WindowSet, cut_windows, windows_of
 
 Score = Callable[[slice], Tensor]
@@ -86,22 +88,43 @@ def trained_score(data: Interactions, recipe: Recipe, trained: TrainedModel) -> 
     return score
 
 
-def direct_score(data: Interactions, recipe: Recipe, trained: TrainedModel) -> Score:
-    """Scores of a model without a cache, straight from its last N - 1 events."""
-    model, length = trained.model, recipe.model.max_history - 1
-    histories = [events[:-1][-length:] for events in data.tested().values()]
+@dataclass(frozen=True)
+class Encoded:
+    """The last N - 1 events of each tested user before the test event, as a causal model reads them."""
+
+    windows: TrainingSet
+
+    def batch(self, model: Lime, rows: Tensor) -> tuple[Tensor, Events]:
+        """Item vectors [B, n, d] and events of users by row."""
+        batch = self.windows.batch(rows)
+        return model.tower(self.windows.pairs.take(batch.codes)), batch.events
+
+    def one_by_one(self, model: Lime) -> Iterator[tuple[Tensor, Events]]:
+        """Each user alone, without padding."""
+        for row in torch.arange(len(self.windows.windows)).split(1):
+            yield self.batch(model, row)
+
+
+def encoded_histories(data: Interactions, recipe: Recipe, users: int | None = None) -> tuple[Encoded, ItemInputs]:
+    """Histories of the first tested users (all by default), and all items as candidates."""
+    histories = [events[:-1][-(recipe.model.max_history - 1) :] for events in data.tested().values()][:users]
     held = windows_of([_window(data, str(row), events) for row, events in enumerate(histories)])
-    encoded = training_set(held, recipe.vocabulary, recipe.spec)
     items = encode_items(recipe.vocabulary, recipe.spec, data.items, [data.features[item] for item in data.items])
+    return Encoded(training_set(held, recipe.vocabulary, recipe.spec)), items
+
+
+def direct_score(data: Interactions, recipe: Recipe, trained: TrainedModel) -> Score:
+    """Scores of a model without a cache, straight from the histories."""
+    model, (histories, items) = trained.model, encoded_histories(data, recipe)
     per_batch = max(1, _UNITS // (len(data.items) * model.units_per_pair))
+    rows = torch.arange(len(histories.windows.windows))
 
     def score(block: slice) -> Tensor:
-        parts = []
         with torch.inference_mode():
-            weights, vectors = model.weights_of(model.tower(items)), model.tower(encoded.pairs)
-            for rows in torch.arange(len(histories))[block].split(per_batch):
-                batch = encoded.batch(rows)
-                P = model.links_at_cuts(vectors[batch.codes], batch.events, batch.events.length[:, None])[:, 0]
+            weights, parts = model.weights_of(model.tower(items)), []
+            for some in rows[block].split(per_batch):
+                vectors, events = histories.batch(model, some)
+                P = model.links_at_cuts(vectors, events, events.length[:, None])[:, 0]
                 parts.append(model.score_all(P, weights))
         return torch.cat(parts)
 

@@ -94,18 +94,23 @@ class LinkLayer(nn.Module):
         `indicators` [B, R + T + 1, Q, N] say each event's age bucket per cut, or that the cut does not see it.
         """
         B, _, Q, N = indicators.shape
-        H, L = self.heads, links.shape[1]
         seen = self.norm(history)
-        k, v = self._split(self.key(seen)), self._split(self.value(seen))  # [B, H, N, d/H]
-        q = self.query(self.norm(links)) / math.sqrt(k.shape[-1])
-        q = q.view(*links.shape[:3], H, -1).permute(0, 3, 1, 2, 4).flatten(2, 3)  # [B, H, L*Q, d/H] or [1, H, L, d/H]
-        scores = (q @ k.transpose(-2, -1)).view(B, H, L, -1, N)  # [B, H, L, Q or 1, N]
-        weights = torch.softmax(scores + self.ages(indicators), dim=-1)  # [B, H, L, Q, N]
-        heads = (weights.view(B, H, L * Q, N) @ v).view(B, H, L, Q, -1)
+        weights = self.attention(links, seen, indicators)  # [B, H, L, Q, N]
+        v = self._split(self.value(seen))  # [B, H, N, d/H]
+        heads = (weights.flatten(2, 3) @ v).view(B, self.heads, -1, Q, v.shape[-1])
         heads = heads.permute(0, 2, 3, 1, 4).flatten(3)  # [B, L, Q, d]
         sees = (indicators[:, -1] < 1).any(dim=-1)  # [B, Q]
         attended = self.out(heads) * sees[:, None, :, None]
         return self._add_ffn(links + self.dropout(attended))
+
+    def attention(self, links: Tensor, seen: Tensor, indicators: Tensor) -> Tensor:
+        """Of the links on the normed history: the weights of `update_links` [B, H, L, Q, N]."""
+        B, N, H, L = len(indicators), indicators.shape[-1], self.heads, links.shape[1]
+        k = self._split(self.key(seen))  # [B, H, N, d/H]
+        q = self.query(self.norm(links)) / math.sqrt(k.shape[-1])
+        q = q.view(*links.shape[:3], H, -1).permute(0, 3, 1, 2, 4).flatten(2, 3)  # [B, H, L*Q, d/H] or [1, H, L, d/H]
+        scores = (q @ k.transpose(-2, -1)).view(B, H, L, -1, N)  # [B, H, L, Q or 1, N]
+        return torch.softmax(scores + self.ages(indicators), dim=-1)
 
     def _split(self, states: Tensor) -> Tensor:
         """[B, n, d] -> [B, H, n, d/H]."""
