@@ -1,0 +1,29 @@
+import json
+from pathlib import Path
+
+from benchmarks.long_history import PER_TOPIC, PLANTED, TARGETS, main, planted
+
+
+def test_only_what_is_early_tells_the_topic_of_the_end() -> None:
+    source = planted(30, 400)
+    assert source.lengths.tolist() == [400] * 30
+    for user in range(30):
+        span = slice(400 * user, 400 * (user + 1))
+        topics = [int(source.item_ids[code][1:]) // PER_TOPIC for code in source.codes[span].tolist()]
+        liked = [source.event_types[t] == "liked" for t in source.types[span].tolist()]
+        own = topics[-1]
+        assert [t == own for t in topics] == liked
+        assert sum(liked[:50]) == PLANTED
+        assert not any(liked[50:-TARGETS])
+        assert all(liked[-TARGETS:])
+    assert source.targets_from.tolist() == [400 - TARGETS] * 30
+
+
+def test_a_quick_run_measures_both_models_and_draws_them(tmp_path: Path) -> None:
+    out, picture = tmp_path / "f.json", tmp_path / "long.svg"
+    assert main(["--quick", "--json", str(out), "--picture", str(picture)]) == 0
+    found = {figure["claim"]: figure["value"] for figure in json.loads(out.read_text())["figures"]}
+    for length in (64, 128):
+        assert found[f"mha over xor seconds {length}"] > 0
+        assert 0 <= found[f"lime-xor hr@10 {length}"] <= 1
+    assert ">lime-mha<" in picture.read_text()
