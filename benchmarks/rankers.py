@@ -64,8 +64,19 @@ def item_knn(data: Interactions) -> Score:
 
 def recipe_of(data: Interactions, model: ModelConfig, config: TrainConfig) -> tuple[Recipe, WindowSet]:
     """What is trained, and on which windows: all but the test events; the validation events only stop it."""
+    return _recipe(data, training_windows(data, model), model, config)
+
+
+def whole_recipe_of(data: Interactions, model: ModelConfig, config: TrainConfig) -> tuple[Recipe, WindowSet]:
+    """The same without test events, as a night trains: the last event of every user stops it."""
+    histories = [_window(data, user, events) for user, events in data.users.items()]
+    return _recipe(data, windows_of([w for h in histories for w in cut_windows(h, *model.window)]), model, config)
+
+
+def _recipe(
+    data: Interactions, source: WindowSet, model: ModelConfig, config: TrainConfig
+) -> tuple[Recipe, WindowSet]:
     model = replace(model, use_times=data.timed)
-    source = training_windows(data, model)
     spec = spec_of([data.features[item] for item in data.items], source.event_types)
     return Recipe(model, config, vocabulary_of(source, model.buckets), spec), source
 
