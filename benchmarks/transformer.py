@@ -33,7 +33,7 @@ class Transformer(Lime):
         self.query, self.out = nn.Linear(d, d, bias=False), nn.Linear(d, d)
         self.key_value = nn.Linear(d, 2 * d, bias=False)
         self.ages = AgeIndicators(config)
-        self.age_bias = nn.Linear(len(config.rank_bounds) + len(config.time_bounds_s) + 2, config.heads, bias=False)
+        self.age_bias = nn.Linear(self.ages.rows, config.heads, bias=False)
         self.item_bias = nn.Linear(d, 1)
         self.ffn_norm = nn.LayerNorm(d)
         self.ffn_in, self.ffn_out = nn.Linear(d, config.ffn_width), nn.Linear(config.ffn_width, d)

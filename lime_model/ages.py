@@ -56,18 +56,22 @@ class AgeIndicators(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.use_times, self.max_history = config.use_times, config.max_history
+        self.rank_rows = len(config.rank_bounds) + 1  # R
+        self.rows = self.rank_rows + (len(config.time_bounds_s) + 1 if config.use_times else 0)  # R + T
         self.register_buffer("rank_bounds", torch.tensor(config.rank_bounds), persistent=False)
         self.register_buffer("time_bounds", torch.tensor(config.time_bounds_s), persistent=False)
 
     def forward(self, event_ts: Tensor, cuts: Tensor) -> Tensor:
-        """Microseconds [B, N] and prefix lengths [B, Q] -> rank bucket, time bucket, hidden [B, R + T + 1, Q, N]."""
-        R, T = len(self.rank_bounds) + 1, len(self.time_bounds) + 1
+        """Microseconds [B, N] and prefix lengths [B, Q] -> rank bucket, time bucket, hidden [B, R + T + 1, Q, N].
+
+        T is 0 where the model uses no times.
+        """
         (B, Q), N = cuts.shape, event_ts.shape[1]
         rank = buckets_of(rank_ages(cuts, N), self.rank_bounds)
-        indicators = torch.zeros(B, R + T + 1, Q, N, device=event_ts.device)
+        indicators = torch.zeros(B, self.rows + 1, Q, N, device=event_ts.device)
         indicators.scatter_(1, rank[:, None], 1.0)
         if self.use_times:
             time = buckets_of(time_ages(event_ts, cuts), self.time_bounds)
-            indicators.scatter_(1, time[:, None] + R, 1.0)
+            indicators.scatter_(1, time[:, None] + self.rank_rows, 1.0)
         indicators[:, -1] = ~visible(cuts, N, self.max_history)
         return indicators

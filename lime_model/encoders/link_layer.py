@@ -48,14 +48,16 @@ class AgeBias(nn.Module):
         steepness = 8.0 * (torch.arange(links - 1, -1, -1) / max(1, links - 1)) ** 2
         decays = -steepness[:, None] * torch.log1p(ranks)  # [L, R]
         self.rank = nn.Parameter(decays.repeat(config.heads, 1, 1))
-        self.time = nn.Parameter(torch.zeros(config.heads, links, len(config.time_bounds_s) + 1))
+        times = len(config.time_bounds_s) + 1 if config.use_times else 0
+        self.time = nn.Parameter(torch.zeros(config.heads, links, times)) if times else None
 
     def forward(self, indicators: Tensor) -> Tensor:
         """Indicators of rank bucket, time bucket and hidden [B, R + T + 1, Q, N] -> [B, H, L, Q, N]."""
         B, rows, Q, N = indicators.shape
         heads, links, _ = self.rank.shape
         hidden = self.rank.new_full((heads, links, 1), HIDDEN)
-        table = torch.cat([self.rank, self.time, hidden], dim=-1).view(1, heads * links, rows)
+        parts = [self.rank, hidden] if self.time is None else [self.rank, self.time, hidden]
+        table = torch.cat(parts, dim=-1).view(1, heads * links, rows)
         return torch.bmm(table.expand(B, -1, -1), indicators.flatten(2)).view(B, heads, links, Q, N)
 
 
