@@ -80,11 +80,11 @@ def link_attention(model: Lime, history: Tensor, event_ts: Tensor, cuts: Tensor)
     encoder = model.encoder
     if not isinstance(encoder, XorEncoder):
         raise TypeError(f"expected LIME-XOR, found {type(encoder).__name__}")
-    links, indicators = encoder.links[None, :, None], encoder.indicators(event_ts, cuts)
+    links, ages = encoder.links[None, :, None], encoder.ages(event_ts, cuts)
     *before, last = cast(Iterable[LinkLayer], encoder.layers)
     for layer in before:
-        history, links = layer.update_history(history, links[:, :, 0]), layer.update_links(links, history, indicators)
-    return last.attention(links, last.norm(history), indicators)[0, :, :, 0]
+        history, links = layer.update_history(history, links[:, :, 0]), layer.update_links(links, history, ages)
+    return last.attention(links, last.norm(history), ages)[0, :, :, 0]
 
 
 def spectra(data: Interactions, train: TrainConfig, state: Path | None, users: int) -> dict[str, Spectrum]:

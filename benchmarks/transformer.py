@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as fn
 
-from lime_model.ages import AgeIndicators
+from lime_model.ages import AgeBuckets
 from lime_model.batches import Events
 from lime_model.config import ModelConfig
 from lime_model.encoders.causal import CausalEncoder
-from lime_model.encoders.link_layer import HIDDEN
+from lime_model.encoders.link_layer import AgeBias
 from lime_model.features import FeatureSpec
 from lime_model.model import Lime
 from lime_model.vocabulary import Vocabulary
@@ -32,8 +32,7 @@ class Transformer(Lime):
         self.item_norm, self.event_norm, self.out_norm = nn.LayerNorm(d), nn.LayerNorm(d), nn.LayerNorm(d)
         self.query, self.out = nn.Linear(d, d, bias=False), nn.Linear(d, d)
         self.key_value = nn.Linear(d, 2 * d, bias=False)
-        self.ages = AgeIndicators(config)
-        self.age_bias = nn.Linear(self.ages.rows, config.heads, bias=False)
+        self.ages, self.age_bias = AgeBuckets(config), AgeBias(config)
         self.item_bias = nn.Linear(d, 1)
         self.ffn_norm = nn.LayerNorm(d)
         self.ffn_in, self.ffn_out = nn.Linear(d, config.ffn_width), nn.Linear(config.ffn_width, d)
@@ -45,9 +44,8 @@ class Transformer(Lime):
         states = encoder.states(self.tokens(vectors, events), events.event_ts)
         # what an empty prefix sees, and every other one too
         states = self.event_norm(torch.cat([encoder.start.expand(len(states), 1, -1), states], dim=1))
-        indicators = self.ages(events.event_ts, cuts)  # [B, R + T + 1, Q, n]
-        bias = self.age_bias(indicators[:, :-1].movedim(1, -1))  # [B, Q, n, H]
-        bias = fn.pad(bias.masked_fill(indicators[:, -1, ..., None] > 0, HIDDEN), (0, 0, 1, 0))
+        bias = self.age_bias(self.ages(events.event_ts, cuts))[:, :, 0].movedim(1, -1)  # [B, Q, n, H]
+        bias = fn.pad(bias, (0, 0, 1, 0))  # the start has no age
         kept = self.key_value(states)[:, None].expand(-1, cuts.shape[1], -1, -1)  # [B, Q, n, 2 d]
         return torch.cat([kept, bias], dim=-1)
 

@@ -7,6 +7,8 @@ a history of N events and the same N events cut out of a longer window are then 
 the bit of their meaning.
 """
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 
@@ -36,42 +38,42 @@ def visible(cuts: Tensor, width: int, max_history: int) -> Tensor:
     return (position < end) & (position >= end - (max_history - 1))
 
 
-def rank_ages(cuts: Tensor, width: int) -> Tensor:
-    """Rank from the end, 0 for the last event of the prefix. [B, Q] -> [B, Q, N]; negative beyond the cut."""
-    return cuts[..., None] - 1 - torch.arange(width, device=cuts.device)
-
-
 def time_ages(event_ts: Tensor, cuts: Tensor) -> Tensor:
     """Seconds before the prefix's last event. [B, N], [B, Q] -> [B, Q, N]."""
     last = event_ts.gather(1, (cuts - 1).clamp(min=0))  # [B, Q]
     return (last[..., None] - event_ts[:, None, :]) // MICROS
 
 
-class AgeIndicators(nn.Module):
-    """Each event's age buckets at each cut, one-hot: a bias is a table times these."""
+@dataclass(frozen=True)
+class Ages:
+    """How old each of N events is at each of Q cuts: what an age bias is a table of."""
 
-    rank_bounds: Tensor
+    cuts: Tensor  # [B, Q]
+    times: Tensor | None  # [B, T, Q, N] one-hot time bucket, None where the model uses no times
+    hidden: Tensor  # [B, Q, N] bool: the cut does not see the event
+
+    @property
+    def sees(self) -> Tensor:
+        """Whether a cut sees any event [B, Q]."""
+        return self.cuts > 0
+
+
+class AgeBuckets(nn.Module):
+    """The ages of a batch of histories."""
+
     time_bounds: Tensor
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.use_times, self.max_history = config.use_times, config.max_history
-        self.rank_rows = len(config.rank_bounds) + 1  # R
-        self.rows = self.rank_rows + (len(config.time_bounds_s) + 1 if config.use_times else 0)  # R + T
-        self.register_buffer("rank_bounds", torch.tensor(config.rank_bounds), persistent=False)
         self.register_buffer("time_bounds", torch.tensor(config.time_bounds_s), persistent=False)
 
-    def forward(self, event_ts: Tensor, cuts: Tensor) -> Tensor:
-        """Microseconds [B, N] and prefix lengths [B, Q] -> rank bucket, time bucket, hidden [B, R + T + 1, Q, N].
-
-        T is 0 where the model uses no times.
-        """
+    def forward(self, event_ts: Tensor, cuts: Tensor) -> Ages:
+        """Microseconds [B, N] and prefix lengths [B, Q]."""
         (B, Q), N = cuts.shape, event_ts.shape[1]
-        rank = buckets_of(rank_ages(cuts, N), self.rank_bounds)
-        indicators = torch.zeros(B, self.rows + 1, Q, N, device=event_ts.device)
-        indicators.scatter_(1, rank[:, None], 1.0)
+        times = None
         if self.use_times:
-            time = buckets_of(time_ages(event_ts, cuts), self.time_bounds)
-            indicators.scatter_(1, time[:, None] + self.rank_rows, 1.0)
-        indicators[:, -1] = ~visible(cuts, N, self.max_history)
-        return indicators
+            bucket = buckets_of(time_ages(event_ts, cuts), self.time_bounds)
+            times = torch.zeros(B, len(self.time_bounds) + 1, Q, N, device=event_ts.device)
+            times.scatter_(1, bucket[:, None], 1.0)
+        return Ages(cuts, times, ~visible(cuts, N, self.max_history))

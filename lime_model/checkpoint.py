@@ -41,7 +41,7 @@ def fingerprint(recipe: Recipe, windows: WindowSet) -> str:
         digest.update(text.encode() + b"\0")
     for part in fields(windows):
         value = getattr(windows, part.name)
-        digest.update(value.numpy().tobytes() if isinstance(value, Tensor) else "\0".join(value).encode())
+        digest.update(value.cpu().numpy().tobytes() if isinstance(value, Tensor) else "\0".join(value).encode())
     return digest.hexdigest()[:16]
 
 
@@ -76,7 +76,8 @@ class Checkpoint:
         if not self.path.exists():
             return False
         try:
-            state = torch.load(self.path, weights_only=True)
+            device = next(self.model.parameters()).device
+            state = torch.load(self.path, map_location=device, weights_only=True)
         except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
             raise ModelArtifactError(
                 f"{self.path.name}: expected a checkpoint, found {error}; delete it to start over"

@@ -164,11 +164,12 @@ class ModelConfig(_Json):
     def window(self) -> tuple[int, int]:
         """Events of a training window, and those at its start that are context only.
 
-        One history pass over four history lengths serves all cuts of a link model, and every target sees its last N
-        events. A causal model reads no more than a history in a pass: a target sees between half of it and all.
+        One history pass serves all cuts of a link model, and every target sees its last N events; a longer window
+        would spend more on events that a cut does not see than it saves on context. A causal model reads no more than
+        a history in a pass: a target sees between half of it and all.
         """
         n = self.max_history
-        return (n - 1, (n - 1) // 2) if self.kind in CAUSAL_KINDS else (4 * n, n)
+        return (n - 1, (n - 1) // 2) if self.kind in CAUSAL_KINDS else (2 * n, n)
 
     @property
     def score_width(self) -> int:

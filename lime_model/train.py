@@ -2,7 +2,8 @@
 the end.
 
 A run is a function of its inputs and seed: every step seeds its own random numbers, so a run that was
-killed goes on from its checkpoint to the same weights, bit for bit (same machine, same threads).
+killed goes on from its checkpoint to the same weights, bit for bit (same machine, same threads, on a CPU).
+It trains on a GPU where there is one.
 """
 
 import copy
@@ -74,8 +75,15 @@ def train(
     popularity = ranking_metrics(popularity_ranks(data, chosen))
     report(f"popularity: validation NDCG@10 {popularity.ndcg10:.4f} over {popularity.users} users")
     # A library must leave its caller's random numbers alone.
-    with torch.random.fork_rng(devices=[]):
-        return _Run(make, recipe, data, chosen, report).train(checkpoint_dir, popularity)
+    device = training_device()
+    with torch.random.fork_rng(devices=[] if device.type == "cpu" else [device]):
+        run = _Run(make, recipe, data.to(device), chosen.to(device), report, device)
+        return run.train(checkpoint_dir, popularity)
+
+
+def training_device() -> torch.device:
+    """A GPU if there is one."""
+    return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
 
 
 def check_gate(trained: TrainedModel, margin: float, current_ndcg: float | None) -> None:
@@ -97,18 +105,25 @@ class _Run:
     """The mutable state of one training run."""
 
     def __init__(
-        self, make: type[Lime], recipe: Recipe, data: TrainingSet, chosen: ValidationSet, report: Report
+        self,
+        make: type[Lime],
+        recipe: Recipe,
+        data: TrainingSet,
+        chosen: ValidationSet,
+        report: Report,
+        device: torch.device,
     ) -> None:
-        self.recipe, self.data, self.chosen, self.report = recipe, data, chosen, report
+        self.recipe, self.data, self.chosen, self.report, self.device = recipe, data, chosen, report, device
         torch.manual_seed(recipe.train.seed)
-        self.model = make(recipe.model, recipe.vocabulary, recipe.spec)
+        self.model = make(recipe.model, recipe.vocabulary, recipe.spec).to(device)
         self.average = copy.deepcopy(self.model)
         self.optimizer = _optimizer(self.model, recipe.train)
         self.progress = Progress()
-        self.bucket_rows = torch.tensor(recipe.vocabulary.bucket_rows())
+        self.bucket_rows = torch.tensor(recipe.vocabulary.bucket_rows(), device=device)
         # A window is dealt as often as its targets fill its cuts, so a pass meets every event about once: measured
         # better than every window once, which gives the events of short windows more weight.
-        times = (data.target_counts().clamp(min=0) + recipe.train.cuts_per_window - 1) // recipe.train.cuts_per_window
+        cuts = recipe.train.cuts_per_window
+        times = (data.target_counts().cpu().clamp(min=0) + cuts - 1) // cuts
         self.dealt = torch.repeat_interleave(torch.arange(len(times)), times)
         self.odds = sampling_odds(data.counts)
 
@@ -130,7 +145,8 @@ class _Run:
         self.average.load_state_dict(progress.best)
         self.average.eval()
         metrics = ranking_metrics(model_ranks(self.average, self.data, self.chosen))
-        return TrainedModel(self.average, metrics, popularity, progress.step, progress.best_step, progress.seconds)
+        model = self.average.cpu()
+        return TrainedModel(model, metrics, popularity, progress.step, progress.best_step, progress.seconds)
 
     def _checkpoint(self, folder: Path | None) -> Checkpoint | None:
         if folder is None:
@@ -164,16 +180,16 @@ class _Run:
         per_pass = max(1, total // size)
         generator = torch.Generator().manual_seed(_mix(self.recipe.train.seed, -1 - step // per_pass))
         order = self.dealt[torch.randperm(total, generator=generator)[: per_pass * size]]
-        lengths = self.data.windows.lengths
+        lengths = self.data.windows.lengths.cpu()
         runs = [run[torch.argsort(lengths[run], stable=True)] for run in order.split(size * _SORTED_STEPS)]
         steps = torch.cat(runs).split(size)
         chosen: Tensor = steps[int(torch.randperm(len(steps), generator=generator)[step % per_pass])]
-        return chosen
+        return chosen.to(self.device)
 
     def _loss(self, batch: WindowBatch) -> Tensor:
         config, model, data = self.recipe.train, self.model, self.data
         rows, positions = random_cuts(batch.targets, config.cuts_per_window)
-        replaced = torch.rand(len(self.bucket_rows)) < config.id_dropout
+        replaced = torch.rand(len(self.bucket_rows), device=self.device) < config.id_dropout
         columns = self._columns()
         used, place = torch.unique(
             torch.cat([data.candidate_pair[columns], batch.codes.flatten()]), return_inverse=True
@@ -194,7 +210,7 @@ class _Run:
         config, total = self.recipe.train, len(self.data.counts)
         bound = config.negatives if self.recipe.model.head == "mlp" else config.full_softmax_up_to
         if total <= bound:
-            return torch.arange(total)
+            return torch.arange(total, device=self.device)
         return torch.multinomial(self.odds, config.negatives, replacement=True)
 
     def _validate(self, loss: float) -> None:
@@ -209,7 +225,7 @@ def random_cuts(targets: Tensor, count: int) -> tuple[Tensor, Tensor]:
 
     A position is also the length of the prefix before it.
     """
-    keys = torch.rand(targets.shape).masked_fill(~targets, -1.0)
+    keys = torch.rand(targets.shape, device=targets.device).masked_fill(~targets, -1.0)
     best = keys.topk(min(count, targets.shape[1]), dim=1)
     return best.values >= 0, best.indices
 

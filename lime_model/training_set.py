@@ -32,6 +32,10 @@ class TrainingSet:
     candidate_pair: Tensor  # [C] the pair that stands for a candidate
     counts: Tensor  # [C] training events
 
+    def to(self, device: torch.device) -> "TrainingSet":
+        """The same set on a device."""
+        return TrainingSet(**{name: value.to(device) for name, value in vars(self).items()})
+
     def target_counts(self) -> Tensor:
         """Training targets of each window [n]; a short last window may have none."""
         w = self.windows
@@ -41,9 +45,9 @@ class TrainingSet:
         """Windows by index [B], padded at the end to the longest of them."""
         w = self.windows
         starts, lengths = w.offsets[index], w.lengths[index]
-        position = torch.arange(int(lengths.max()) if len(index) else 0)  # [N]
+        position = torch.arange(int(lengths.max()) if len(index) else 0, device=index.device)  # [N]
         inside = position < lengths[:, None]  # [B, N]
-        flat = (starts[:, None] + position).where(inside, torch.zeros((), dtype=torch.int64))
+        flat = (starts[:, None] + position).where(inside, starts.new_zeros(()))
         targets = inside & (position >= w.targets_from[index][:, None])
         targets &= position < (lengths - w.is_last[index].long())[:, None]
         events = Events(self.type_rows[w.types[flat]], w.event_ts[flat], lengths)

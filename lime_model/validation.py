@@ -1,6 +1,7 @@
 """Ranking the validation event, by the model and by popularity: the figures the gate compares."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -52,7 +53,11 @@ class ValidationSet:
 
     windows: Tensor  # [V] window index
     targets: Tensor  # [V] candidate, -1 where it has no training event
-    seen: tuple[Tensor, ...]  # candidates each user had before, the target left out
+    seen: tuple[Tensor, ...]  # candidates each user had before, the target left out; never on a GPU
+
+    def to(self, device: torch.device) -> "ValidationSet":
+        """The same set, windows and targets on a device."""
+        return replace(self, windows=self.windows.to(device), targets=self.targets.to(device))
 
 
 def validation_set(data: TrainingSet, config: TrainConfig) -> ValidationSet:
@@ -105,13 +110,13 @@ def model_ranks(model: Lime, data: TrainingSet, chosen: ValidationSet) -> Tensor
             batch = data.batch(chosen.windows[part])
             cuts = (batch.events.length - 1)[:, None]
             P = model.links_at_cuts(vectors[batch.codes], batch.events, cuts)[:, 0]
-            excluded = _excluded(list(chosen.seen[part]), len(data.counts))
+            excluded = _excluded(chosen.seen[part], len(data.counts)).to(P.device)
             ranks.append(rank_of(model.score_all(P, weights), chosen.targets[part], excluded))
     model.train(training)
     return torch.cat(ranks)
 
 
-def _excluded(seen: list[Tensor], candidates: int) -> Tensor:
+def _excluded(seen: Sequence[Tensor], candidates: int) -> Tensor:
     mask = torch.zeros(len(seen), candidates, dtype=torch.bool)
     for row, positions in enumerate(seen):
         mask[row, positions] = True

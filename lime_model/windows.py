@@ -5,7 +5,8 @@ A window set is ragged and flat, 24 bytes an event, plus each distinct (item, fe
 
 from array import array
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -35,6 +36,12 @@ class WindowSet:
     def lengths(self) -> Tensor:
         """[n] int64."""
         return self.offsets.diff()
+
+    def to(self, device: torch.device) -> "WindowSet":
+        """The same windows, their numbers on a device."""
+        numbers = {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
+        moved: dict[str, Any] = {name: value.to(device) for name, value in numbers.items()}
+        return replace(self, **moved)
 
     def trained(self) -> Tensor:
         """[E] bool: events that are training targets, each event of the log in exactly one window."""

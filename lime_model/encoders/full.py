@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as fn
 
+from lime_model.ages import Ages
 from lime_model.config import ModelConfig
 from lime_model.encoders.link_layer import HIDDEN, LinkLayer
 from lime_model.encoders.links import LinkEncoder
@@ -16,14 +17,14 @@ from lime_model.encoders.links import LinkEncoder
 class FullLayer(LinkLayer):
     """The parts of the link layer without its mask: links and events see all links and all events."""
 
-    def update_all(self, states: Tensor, indicators: Tensor) -> Tensor:
-        """[Z; E] [B, L + N, d] -> the same; `indicators` [B, R + T + 1, 1, N] as in `update_links`."""
-        ages = self.ages(indicators)[:, :, :, 0]  # [B, H, L, N]: of links on events
-        links, events = ages.shape[2:]
-        hidden = fn.pad(indicators[:, -1, 0] > 0, (links, 0))  # [B, L + N]
+    def update_all(self, states: Tensor, ages: Ages) -> Tensor:
+        """[Z; E] [B, L + N, d] -> the same; `ages` are those of one cut."""
+        bias = self.bias(ages)[:, :, :, 0]  # [B, H, L, N]: of links on events
+        links, events = bias.shape[2:]
+        hidden = fn.pad(ages.hidden[:, 0], (links, 0))  # [B, L + N]
         seen = self.norm(states)
         q, k, v = (self._split(part(seen)) for part in (self.query, self.key, self.value))
-        scores = q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1]) + fn.pad(ages, (links, 0, 0, events))
+        scores = q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1]) + fn.pad(bias, (links, 0, 0, events))
         weights = torch.softmax(scores.masked_fill(hidden[:, None, None], HIDDEN), dim=-1)
         heads = (weights @ v).transpose(1, 2).flatten(2)  # [B, L + N, d]
         return self._add_ffn(states + self.dropout(self.out(heads)))
@@ -38,8 +39,8 @@ class MhaEncoder(LinkEncoder):
 
     def through_layers(self, history: Tensor, event_ts: Tensor, cuts: Tensor) -> Tensor:
         """See LinkEncoder."""
-        indicators = self.indicators(event_ts, cuts)
+        ages = self.ages(event_ts, cuts)
         states = torch.cat([self.links.expand(len(history), -1, -1), history], dim=1)
         for layer in cast(Iterable[FullLayer], self.layers):
-            states = layer.update_all(states, indicators)
+            states = layer.update_all(states, ages)
         return states[:, None, : len(self.links)]

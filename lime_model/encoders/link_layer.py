@@ -9,11 +9,13 @@ need no copy of anything of size B * H * L * Q * N, which is what a training ste
 """
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as fn
 
+from lime_model.ages import Ages, buckets_of
 from lime_model.config import ModelConfig
 
 # Far below any score, but finite: -inf in a whole row would make NaN, in its gradient too.
@@ -36,12 +38,43 @@ class SharedDropout(nn.Module):
         return states * (kept / (1.0 - self.share))
 
 
+def shifted_rows(rows: Tensor, starts: Tensor, width: int) -> Tensor:
+    """Rows [R, M] read from each of n starts on -> [R, n, width]."""
+    read: Tensor = _ShiftedRows.apply(rows, starts, width)  # type: ignore[no-untyped-call]
+    return read
+
+
+class _ShiftedRows(torch.autograd.Function):
+    """A gather whose gradient is n adds of whole slices: torch's own adds number by number."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, starts: Tensor, width: int) -> Tensor:
+        ctx.save_for_backward(starts)
+        ctx.length = rows.shape[1]
+        return rows.unfold(1, width, 1).index_select(1, starts)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        (starts,) = ctx.saved_tensors
+        width, total = grad.shape[2], grad.new_zeros(len(grad), ctx.length)
+        for number, start in enumerate(starts.tolist()):
+            total[:, start : start + width] += grad[:, number]
+        return total, None, None
+
+
 class AgeBias(nn.Module):
-    """Additive bias per head, link and age bucket on the links' attention to the history."""
+    """Additive bias per head, link and age bucket on the links' attention to the history; it hides what is not seen.
+
+    The bias of ranks is one row a head and link, by rank from the end: a cut reads it from another place on. That of
+    times is a table times one-hot buckets.
+    """
+
+    rank_bounds: Tensor
 
     def __init__(self, config: ModelConfig) -> None:
         """Link 0 starts by seeing the last event only, the last link by seeing all alike."""
         super().__init__()
+        self.seen = config.max_history - 1
         ranks = torch.tensor([0.0, *config.rank_bounds])  # lower end of each bucket
         # Steepness 8 leaves exp(-5.5) to the event before the last.
         links = config.attending_links
@@ -50,15 +83,21 @@ class AgeBias(nn.Module):
         self.rank = nn.Parameter(decays.repeat(config.heads, 1, 1))
         times = len(config.time_bounds_s) + 1 if config.use_times else 0
         self.time = nn.Parameter(torch.zeros(config.heads, links, times)) if times else None
+        self.register_buffer("rank_bounds", torch.tensor(config.rank_bounds), persistent=False)
 
-    def forward(self, indicators: Tensor) -> Tensor:
-        """Indicators of rank bucket, time bucket and hidden [B, R + T + 1, Q, N] -> [B, H, L, Q, N]."""
-        B, rows, Q, N = indicators.shape
-        heads, links, _ = self.rank.shape
-        hidden = self.rank.new_full((heads, links, 1), HIDDEN)
-        parts = [self.rank, hidden] if self.time is None else [self.rank, self.time, hidden]
-        table = torch.cat(parts, dim=-1).view(1, heads * links, rows)
-        return torch.bmm(table.expand(B, -1, -1), indicators.flatten(2)).view(B, heads, links, Q, N)
+    def forward(self, ages: Ages) -> Tensor:
+        """Ages of B histories of N events at Q cuts -> [B, H, L, Q, N]."""
+        (B, Q, N), (H, L, _) = ages.hidden.shape, self.rank.shape
+        rank = torch.arange(N - 1, -1, -1, device=ages.cuts.device)  # of events that end at a cut of N
+        row = self.rank[..., buckets_of(rank, self.rank_bounds)].masked_fill(rank >= self.seen, HIDDEN)
+        # a shorter cut reads further right, where the events after it are hidden
+        rows = fn.pad(row.flatten(0, 1), (0, N), value=HIDDEN)  # [H * L, 2 N]
+        shifted = shifted_rows(rows, N - ages.cuts.flatten(), N)
+        bias = shifted.view(H, L, B, Q, N).permute(2, 0, 1, 3, 4)
+        if self.time is None or ages.times is None:
+            return bias
+        table = self.time.flatten(0, 1).expand(B, -1, -1)  # [B, H * L, T]
+        return bias + torch.bmm(table, ages.times.flatten(2)).view(B, H, L, Q, N)
 
 
 class LinkLayer(nn.Module):
@@ -68,7 +107,7 @@ class LinkLayer(nn.Module):
         super().__init__()
         width, ffn_width = config.width, config.ffn_width
         self.heads = config.heads
-        self.ages = AgeBias(config)
+        self.bias = AgeBias(config)
         self.norm = nn.LayerNorm(width)
         # No biases: a link row that sees no key gets a zero attention output whatever the weights.
         self.query = nn.Linear(width, width, bias=False)
@@ -89,30 +128,28 @@ class LinkLayer(nn.Module):
         heads = (weights @ v).transpose(1, 2).flatten(2)  # [B, N, d]
         return self._add_ffn(history + self.dropout(self.out(heads)))
 
-    def update_links(self, links: Tensor, history: Tensor, indicators: Tensor) -> Tensor:
+    def update_links(self, links: Tensor, history: Tensor, ages: Ages) -> Tensor:
         """Links [B, L, Q, d], or [1, L, 1, d] before any cut, attend to history [B, N, d] -> [B, L, Q, d].
 
         One history pass serves all Q cuts: keys and values are made once, and so are untouched queries.
-        `indicators` [B, R + T + 1, Q, N] say each event's age bucket per cut, or that the cut does not see it.
         """
-        B, _, Q, N = indicators.shape
         seen = self.norm(history)
-        weights = self.attention(links, seen, indicators)  # [B, H, L, Q, N]
+        weights = self.attention(links, seen, ages)  # [B, H, L, Q, N]
         v = self._split(self.value(seen))  # [B, H, N, d/H]
-        heads = (weights.flatten(2, 3) @ v).view(B, self.heads, -1, Q, v.shape[-1])
+        B, H, L, Q, _ = weights.shape
+        heads = (weights.flatten(2, 3) @ v).view(B, H, L, Q, v.shape[-1])
         heads = heads.permute(0, 2, 3, 1, 4).flatten(3)  # [B, L, Q, d]
-        sees = (indicators[:, -1] < 1).any(dim=-1)  # [B, Q]
-        attended = self.out(heads) * sees[:, None, :, None]
+        attended = self.out(heads) * ages.sees[:, None, :, None]
         return self._add_ffn(links + self.dropout(attended))
 
-    def attention(self, links: Tensor, seen: Tensor, indicators: Tensor) -> Tensor:
+    def attention(self, links: Tensor, seen: Tensor, ages: Ages) -> Tensor:
         """Of the links on the normed history: the weights of `update_links` [B, H, L, Q, N]."""
-        B, N, H, L = len(indicators), indicators.shape[-1], self.heads, links.shape[1]
+        (B, N, _), H, L = seen.shape, self.heads, links.shape[1]
         k = self._split(self.key(seen))  # [B, H, N, d/H]
         q = self.query(self.norm(links)) / math.sqrt(k.shape[-1])
         q = q.view(*links.shape[:3], H, -1).permute(0, 3, 1, 2, 4).flatten(2, 3)  # [B, H, L*Q, d/H] or [1, H, L, d/H]
         scores = (q @ k.transpose(-2, -1)).view(B, H, L, -1, N)  # [B, H, L, Q or 1, N]
-        return torch.softmax(scores + self.ages(indicators), dim=-1)
+        return torch.softmax(scores + self.bias(ages), dim=-1)
 
     def _split(self, states: Tensor) -> Tensor:
         """[B, n, d] -> [B, H, n, d/H]."""

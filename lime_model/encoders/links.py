@@ -11,7 +11,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from lime_model.ages import AgeIndicators
+from lime_model.ages import AgeBuckets
 from lime_model.config import ModelConfig
 from lime_model.encoders.base import Encoder, own_prefixes
 from lime_model.encoders.link_layer import LinkLayer
@@ -26,7 +26,7 @@ class LinkEncoder(Encoder):
         self.max_history = config.max_history
         self.memory = InterestMemory(config) if config.memory_slots else None
         self.links = nn.Parameter(torch.randn(config.attending_links, config.width))
-        self.indicators = AgeIndicators(config)
+        self.ages = AgeBuckets(config)
         self.norm = nn.LayerNorm(config.width)
 
     def keys(self) -> Tensor:
@@ -75,11 +75,11 @@ class XorEncoder(LinkEncoder):
 
     def through_layers(self, history: Tensor, event_ts: Tensor, cuts: Tensor) -> Tensor:
         """See LinkEncoder."""
-        indicators = self.indicators(event_ts, cuts)
+        ages = self.ages(event_ts, cuts)
         links = self.links[None, :, None]  # [1, L, 1, d], then [B, L, Q, d]
         last = len(self.layers) - 1
         for depth, layer in enumerate(cast(Iterable[LinkLayer], self.layers)):
-            updated = layer.update_links(links, history, indicators)
+            updated = layer.update_links(links, history, ages)
             if depth < last:
                 told = updated if self.told_what_was_found else links
                 history = layer.update_history(history, told[:, :, 0])

@@ -32,16 +32,16 @@ def test_links_attend_as_in_the_layer_and_a_product_with_them_has_at_most_their_
     # the last layer's own output, from these weights
     layer, history = model.encoder.layers[1], tokens
     first = model.encoder.links[None, :, None]
-    indicators = model.encoder.indicators(batch.events.event_ts, batch.events.length[:, None])
+    ages = model.encoder.ages(batch.events.event_ts, batch.events.length[:, None])
     history, states = (
         model.encoder.layers[0].update_history(history, first[:, :, 0]),
-        model.encoder.layers[0].update_links(first, history, indicators),
+        model.encoder.layers[0].update_links(first, history, ages),
     )
     value = layer.value(layer.norm(history))[0]
     heads = torch.cat([links[h] @ value[:, 4 * h : 4 * h + 4] for h in range(2)], dim=1)
     after = states[0, :, 0] + layer.out(heads)
     after = after + layer.ffn_out(torch.relu(layer.ffn_in(layer.ffn_norm(after))))
-    expected = layer.update_links(states, history, indicators)[0, :, 0]
+    expected = layer.update_links(states, history, ages)[0, :, 0]
     torch.testing.assert_close(after, expected, rtol=1e-4, atol=1e-5)
 
 

@@ -34,9 +34,10 @@ def plain_score(made: Transformer, states: Tensor, ts: list[int], vector: Tensor
         for i in range(1 + n):
             score = k[i, part] @ q[part] / math.sqrt(d // count)
             if i:
-                seconds, row = (ts[-1] - ts[i - 1]) // 1_000_000, made.age_bias.weight[h]
-                score = score + row[sum(bound <= n - i for bound in ranks)]
-                score = score + row[len(ranks) + 1 + sum(bound <= seconds for bound in times)]
+                seconds, bias = (ts[-1] - ts[i - 1]) // 1_000_000, made.age_bias
+                assert bias.time is not None
+                score = score + bias.rank[h, 0, sum(bound <= n - i for bound in ranks)]
+                score = score + bias.time[h, 0, sum(bound <= seconds for bound in times)]
             scores.append(score)
         heads.append(torch.softmax(torch.stack(scores), 0) @ v[:, part])
     mixed = made.out(torch.cat(heads))

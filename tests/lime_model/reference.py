@@ -38,10 +38,10 @@ def age_bias(model: Lime, layer: LinkLayer, event_ts: list[int]) -> Tensor:
     bias = torch.zeros(config.heads, config.attending_links, n)
     for i, ts in enumerate(event_ts):
         rank = sum(bound <= n - 1 - i for bound in config.rank_bounds)
-        bias[:, :, i] += layer.ages.rank[:, :, rank]
+        bias[:, :, i] += layer.bias.rank[:, :, rank]
         if config.use_times:
             seconds = (event_ts[-1] - ts) // 1_000_000
-            bias[:, :, i] += layer.ages.time[:, :, sum(bound <= seconds for bound in config.time_bounds_s)]
+            bias[:, :, i] += layer.bias.time[:, :, sum(bound <= seconds for bound in config.time_bounds_s)]
     return bias
 
 

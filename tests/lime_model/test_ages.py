@@ -1,6 +1,6 @@
 import torch
 
-from lime_model.ages import buckets_of, gap_buckets, rank_ages, time_ages, visible
+from lime_model.ages import buckets_of, gap_buckets, time_ages, visible
 
 BOUNDS = torch.tensor([1, 60])
 S = 1_000_000
@@ -26,6 +26,5 @@ def test_a_full_history_hides_its_oldest_event() -> None:
 
 def test_ages_count_from_the_last_event_of_the_prefix() -> None:
     cuts = torch.tensor([[1, 3]])
-    assert rank_ages(cuts, 3)[0].tolist() == [[0, -1, -2], [2, 1, 0]]
     ts = torch.tensor([[10 * S, 12 * S, 40 * S]])
     assert time_ages(ts, cuts)[0].tolist() == [[0, -2, -30], [30, 28, 0]]

@@ -1,7 +1,7 @@
 import torch
 
-from lime_model.encoders.link_layer import AgeBias, LinkLayer, SharedDropout
-from tests.lime_model.reference import dense_layer
+from lime_model.encoders.link_layer import AgeBias, LinkLayer, SharedDropout, shifted_rows
+from tests.lime_model.reference import age_bias, dense_layer
 from tests.lime_model.samples import config, lime
 
 MODEL = lime(config())
@@ -11,12 +11,11 @@ LAYER = MODEL.encoder.layers[0]
 def test_a_layer_equals_the_dense_masked_attention_on_both_sides() -> None:
     assert isinstance(LAYER, LinkLayer)
     torch.manual_seed(1)
-    links, history = torch.randn(4, 8), torch.randn(5, 8)
-    indicators = torch.zeros(1, len(MODEL.encoder.indicators.rank_bounds) + len(MODEL.time_bounds) + 3, 1, 5)
-    for event, row in enumerate((4, 3, 2, 1, 0)):
-        indicators[0, row, 0, event] = 1.0
-    expected = dense_layer(LAYER, torch.cat([links, history]), 4, LAYER.ages(indicators)[0, :, :, 0])
-    found_links = LAYER.update_links(links[None, :, None], history[None], indicators)[0, :, 0]
+    links, history, times = torch.randn(4, 8), torch.randn(5, 8), [7, 400, 90_000, 90_000, 5_000_000]
+    ages = MODEL.encoder.ages(torch.tensor([times]) * 1_000_000, torch.tensor([[5]]))
+    bias = age_bias(MODEL, LAYER, [second * 1_000_000 for second in times])
+    expected = dense_layer(LAYER, torch.cat([links, history]), 4, bias)
+    found_links = LAYER.update_links(links[None, :, None], history[None], ages)[0, :, 0]
     found_history = LAYER.update_history(history[None], links[None])[0]
     torch.testing.assert_close(found_links, expected[:4], rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(found_history, expected[4:], rtol=1e-5, atol=1e-5)
@@ -25,11 +24,17 @@ def test_a_layer_equals_the_dense_masked_attention_on_both_sides() -> None:
 def test_a_link_that_sees_no_event_gets_no_attention_output() -> None:
     assert isinstance(LAYER, LinkLayer)
     links = torch.randn(4, 8)
-    indicators = torch.zeros(1, len(MODEL.encoder.indicators.rank_bounds) + len(MODEL.time_bounds) + 3, 1, 5)
-    indicators[0, -1] = 1.0
-    found = LAYER.update_links(links[None, :, None], torch.randn(1, 5, 8), indicators)[0, :, 0]
+    ages = MODEL.encoder.ages(torch.zeros(1, 5, dtype=torch.int64), torch.tensor([[0]]))
+    found = LAYER.update_links(links[None, :, None], torch.randn(1, 5, 8), ages)[0, :, 0]
     alone = links + LAYER.ffn_out(torch.relu(LAYER.ffn_in(LAYER.ffn_norm(links))))
     torch.testing.assert_close(found, alone)
+
+
+def test_a_shifted_read_has_the_gradient_of_plain_slices() -> None:
+    rows, starts = torch.randn(3, 10, dtype=torch.float64, requires_grad=True), torch.tensor([0, 6, 2, 6])
+    found = shifted_rows(rows, starts, 4)
+    assert torch.equal(found, torch.stack([rows[:, start : start + 4] for start in starts.tolist()], dim=1))
+    assert torch.autograd.gradcheck(lambda values: shifted_rows(values, starts, 4), (rows,))
 
 
 def test_links_start_between_the_last_event_only_and_all_alike() -> None:

@@ -55,3 +55,8 @@ def test_the_score_width_follows_the_head() -> None:
 
 def test_an_integer_is_a_number_where_a_fraction_is_expected() -> None:
     assert TrainConfig.from_json({"learning_rate": 1}).learning_rate == 1
+
+
+def test_a_training_window_follows_what_reads_it() -> None:
+    assert ModelConfig(max_history=50).window == (100, 50)
+    assert ModelConfig(kind="hstu", links=1, max_history=50).window == (49, 24)

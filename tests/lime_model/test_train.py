@@ -46,6 +46,15 @@ def test_a_walk_around_a_ring_is_learnt(head: Head, negatives: int) -> None:
     assert not found.model.training
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+def test_a_gpu_learns_it_too_and_hands_back_a_model_for_the_cpu(tmp_path: Path) -> None:
+    source = windows_of(walks())
+    found = train(recipe(source), source, tmp_path, silent)
+    assert found.validation.ndcg10 > found.popularity.ndcg10 + 0.15
+    assert {parameter.device.type for parameter in found.model.parameters()} == {"cpu"}
+
+
 def test_sampled_softmax_takes_over_above_the_bound() -> None:
     source = windows_of(walks())
     full, sampled = (
@@ -161,7 +170,7 @@ def test_a_pass_deals_every_window_as_often_as_its_targets_fill_its_cuts() -> No
     source = windows_of(rows)
     made = recipe(source)
     data = training_set(source, made.vocabulary, made.spec)
-    run = training._Run(Lime, made, data, validation_set(data, made.train), silent)
+    run = training._Run(Lime, made, data, validation_set(data, made.train), silent, torch.device("cpu"))
     expected = [n for n in range(18) for _ in range(3 if n % 3 == 0 else 2)]
     # 42 deals in steps of 8: five whole steps a pass, what is over waits for another permutation
     passes = [torch.cat([run._windows(step) for step in range(first, first + 5)]).tolist() for first in (0, 5)]
