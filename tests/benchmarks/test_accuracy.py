@@ -5,8 +5,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import ir_measures
 import pytest
 import torch
+from ir_measures import Qrel, ScoredDoc, Success, nDCG
 
 from benchmarks import accuracy
 from benchmarks.accuracy import last_ranks, main
@@ -15,6 +17,7 @@ from benchmarks.contenders import MODELS, contender, read_settings
 from benchmarks.interactions import Interactions, from_file, movielens_100k
 from benchmarks.rankers import as_histories, item_knn, popularity, training_windows
 from lime_model.config import ModelConfig, TrainConfig
+from lime_model.validation import ranking_metrics
 from schemas.errors import InputError
 
 
@@ -108,6 +111,19 @@ def test_ranks_leave_out_the_history_unless_told_to_keep_it(tmp_path: Path) -> N
 
     assert last_ranks(found, score, keep_seen=False).tolist() == [1]
     assert last_ranks(found, score, keep_seen=True).tolist() == [3]
+
+
+def test_metrics_are_those_of_an_outside_evaluator() -> None:
+    ranks = torch.randint(1, 30, (200,), generator=torch.Generator().manual_seed(5))
+    qrels = [Qrel(f"u{user}", "target", 1) for user in range(200)]
+    run = [
+        ScoredDoc(f"u{user}", "target" if place == rank else f"other {place}", -float(place))
+        for user, rank in enumerate(ranks.tolist())
+        for place in range(1, 31)
+    ]
+    theirs, ours = ir_measures.calc_aggregate([nDCG @ 10, Success @ 10], qrels, run), ranking_metrics(ranks)
+    assert ours.ndcg10 == pytest.approx(theirs[nDCG @ 10], abs=1e-6)
+    assert ours.hr10 == pytest.approx(theirs[Success @ 10], abs=1e-6)
 
 
 def test_popularity_counts_training_events_only(tmp_path: Path) -> None:
