@@ -38,7 +38,7 @@ nightly: $(STAMP)
 
 test: lint
 	@echo "== pytest"
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --durations=15
 
 lint: $(STAMP)
 	@echo "== ruff"

@@ -9,7 +9,6 @@ high. Hyper-parameters were chosen on validation.
 import argparse
 import json
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -20,11 +19,11 @@ from torch import Tensor
 
 from benchmarks.bootstrap import paired_interval
 from benchmarks.contenders import MODELS, TRANSFORMER, Settings, contender, read_settings
-from benchmarks.harness import Figure, parser, present, say
-from benchmarks.interactions import Interactions, from_file, movielens_100k
+from benchmarks.data_set import data_of, data_parser
+from benchmarks.harness import Figure, present, say
+from benchmarks.interactions import Interactions
 from benchmarks.rankers import Score, direct_score, item_knn, popularity, recipe_of, trained_score
 from benchmarks.transformer import Transformer
-from jobs.movielens import fetch
 from lime_model.checkpoint import fingerprint
 from lime_model.config import TrainConfig
 from lime_model.model import Lime
@@ -143,12 +142,10 @@ def _figure(
 
 def arg_parser() -> argparse.ArgumentParser:
     """The program's arguments."""
-    arguments = parser("accuracy", "Accuracy on MovieLens-100k, or on --data, under the stated protocol.")
-    arguments.add_argument("--data", type=Path, metavar="FILE", help="lines `user item` or `user item timestamp`")
+    arguments = data_parser("accuracy", "Accuracy on MovieLens-100k, or on --data, under the stated protocol.")
     arguments.add_argument("--seeds", type=int, default=3, metavar="COUNT", help="seeds of a trained model")
     arguments.add_argument("--model", choices=[*MODELS, *SIMPLE], help="only this one; default: all")
     arguments.add_argument("--settings", type=Path, metavar="FILE", help="TOML: [all.train], [sasrec.model], ...")
-    arguments.add_argument("--state", type=Path, metavar="FOLDER", help="keep checkpoints and finished runs there")
     arguments.add_argument("--keep-seen", action="store_true", help="rank items of the history too (repeats)")
     return arguments
 
@@ -157,7 +154,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run, print, write."""
     args = arg_parser().parse_args(argv)
     try:
-        data = from_file(args.data) if args.data else movielens()
+        data = data_of(args)
         if args.seeds < 1 or not data.tested():
             raise InputError("expected at least one seed and one user with three events, found none")
         figures = compared(data, args)
@@ -198,15 +195,6 @@ def _runs(data: Interactions, name: str, args: argparse.Namespace, settings: Set
         say(f"{name}, seed {seed}: best step {run.best_step} of {run.steps}, {run.seconds:.0f} s")
         runs.append(run)
     return runs
-
-
-def movielens() -> Interactions:
-    """The originals, fetched beside the demonstration's data or, outside a clone, into a temporary folder."""
-    default = Path("data/movielens-100k")
-    if default.parent.is_dir() or Path("jobs/configs").is_dir():
-        return movielens_100k(fetch(default) / "raw")
-    with tempfile.TemporaryDirectory() as folder:
-        return movielens_100k(fetch(Path(folder) / "ml-100k") / "raw")
 
 
 if __name__ == "__main__":

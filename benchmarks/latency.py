@@ -11,7 +11,6 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from statistics import median
 
 import torch
@@ -19,7 +18,7 @@ from torch import Tensor
 
 from benchmarks.contenders import MODELS, TRANSFORMER
 from benchmarks.harness import Figure, parser, present, say, table
-from benchmarks.pictures import Lines, draw
+from benchmarks.pictures import Lines, add_picture, draw
 from benchmarks.synthetic import all_eligible, some_seen
 from benchmarks.transformer import Transformer
 from lime_model.batches import Events, ItemInputs
@@ -154,7 +153,7 @@ def figures_of(by_count: Curves, by_length: Curves) -> list[Figure]:
 def arg_parser() -> argparse.ArgumentParser:
     """The program's arguments."""
     arguments = parser("latency", "Milliseconds a user by candidates and by history, for LIME and what it replaces.")
-    arguments.add_argument("--picture", type=Path, metavar="FILE", help="draw the curves there, as SVG")
+    add_picture(arguments)
     return arguments
 
 

@@ -13,12 +13,13 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.accuracy import QUICK, movielens, trained_run
+from benchmarks.accuracy import QUICK, trained_run
 from benchmarks.contenders import MODELS
-from benchmarks.harness import Figure, parser, present, say, table
-from benchmarks.interactions import Interactions, from_file
+from benchmarks.data_set import data_of, data_parser
+from benchmarks.harness import Figure, present, say, table
+from benchmarks.interactions import Interactions
 from benchmarks.latency import Sides, settings, sides
-from benchmarks.pictures import Lines, draw
+from benchmarks.pictures import Lines, add_picture, draw
 from benchmarks.rankers import recipe_of
 from lime_model.config import ModelConfig, TrainConfig
 from lime_model.validation import RankingMetrics, ranking_metrics
@@ -100,10 +101,8 @@ def say_points(points: Sequence[Point]) -> None:
 
 def arg_parser() -> argparse.ArgumentParser:
     """The program's arguments."""
-    arguments = parser("links", "Accuracy, bytes and time of LIME-XOR by the number of links.")
-    arguments.add_argument("--data", type=Path, metavar="FILE", help="lines `user item` or `user item timestamp`")
-    arguments.add_argument("--state", type=Path, metavar="FOLDER", help="keep checkpoints and finished runs there")
-    arguments.add_argument("--picture", type=Path, metavar="FILE", help="draw the curves there, as SVG")
+    arguments = data_parser("links", "Accuracy, bytes and time of LIME-XOR by the number of links.")
+    add_picture(arguments)
     return arguments
 
 
@@ -112,7 +111,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = arg_parser().parse_args(argv)
     links, train, candidates, rounds = ((4, 8), QUICK, 256, 1) if args.quick else (LINKS, TrainConfig(), CANDIDATES, 7)
     try:
-        data = from_file(args.data) if args.data else movielens()
+        data = data_of(args)
     except LimeError as error:
         say(f"error: {error}")
         return error.exit_code

@@ -12,12 +12,11 @@ import sys
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from benchmarks.harness import Figure, parser, present, say, table
-from benchmarks.pictures import Lines, draw
+from benchmarks.pictures import Lines, add_picture, draw
 from lime_model.config import ModelConfig, TrainConfig
 from lime_model.recipe import Recipe
 from lime_model.specify import spec_of, vocabulary_of
@@ -103,14 +102,14 @@ def figures_of(found: dict[str, dict[int, Outcome]]) -> list[Figure]:
 def arg_parser() -> argparse.ArgumentParser:
     """The program's arguments."""
     arguments = parser("long_history", "LIME-XOR and LIME-MHA on histories of thousands of events.")
-    arguments.add_argument("--picture", type=Path, metavar="FILE", help="draw the curves there, as SVG")
+    add_picture(arguments)
     return arguments
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run, print, draw, write."""
     args = arg_parser().parse_args(argv)
-    lengths, users, steps = ((64, 128), 20, 4) if args.quick else (LENGTHS, USERS, STEPS)
+    lengths, users, steps = ((64,), 20, 4) if args.quick else (LENGTHS, USERS, STEPS)
     found = outcomes(lengths, users, steps)
     rows = [("events", *(f"{kind} {what}" for kind in KINDS for what in ("s a step", "peak MB", "hr@10")))]
     for length in lengths:

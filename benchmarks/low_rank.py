@@ -16,11 +16,12 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from benchmarks.accuracy import QUICK, movielens, trained_model
+from benchmarks.accuracy import QUICK, trained_model
 from benchmarks.contenders import TRANSFORMER, contender
-from benchmarks.harness import Figure, parser, present, say, table
-from benchmarks.interactions import Interactions, from_file
-from benchmarks.pictures import Lines, draw
+from benchmarks.data_set import data_of, data_parser
+from benchmarks.harness import Figure, present, say, table
+from benchmarks.interactions import Interactions
+from benchmarks.pictures import Lines, add_picture, draw
 from benchmarks.rankers import Encoded, encoded_histories, recipe_of
 from benchmarks.transformer import Transformer
 from lime_model.batches import ItemInputs
@@ -105,10 +106,8 @@ def spectra(data: Interactions, train: TrainConfig, state: Path | None, users: i
 
 def arg_parser() -> argparse.ArgumentParser:
     """The program's arguments."""
-    arguments = parser("low_rank", "Directions that carry 90 % of the variance of candidate-by-history attention.")
-    arguments.add_argument("--data", type=Path, metavar="FILE", help="lines `user item` or `user item timestamp`")
-    arguments.add_argument("--state", type=Path, metavar="FOLDER", help="keep checkpoints and finished runs there")
-    arguments.add_argument("--picture", type=Path, metavar="FILE", help="draw the spectra there, as SVG")
+    arguments = data_parser("low_rank", "Directions that carry 90 % of the variance of candidate-by-history attention.")
+    add_picture(arguments)
     return arguments
 
 
@@ -117,7 +116,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = arg_parser().parse_args(argv)
     train, users = (QUICK, 5) if args.quick else (TrainConfig(), USERS)
     try:
-        data = from_file(args.data) if args.data else movielens()
+        data = data_of(args)
     except LimeError as error:
         say(f"error: {error}")
         return error.exit_code

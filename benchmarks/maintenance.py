@@ -9,18 +9,17 @@ import argparse
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
-import matplotlib
-from matplotlib.figure import Figure as Picture
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from benchmarks.aging import age_table
 from benchmarks.harness import Figure, parser, present, say, table
+from benchmarks.pictures import Lines, add_picture, draw
 from jobs.config import Config, EventSource, ItemSource, LakeConfig
 from jobs.lake import Lake
 from jobs.maintain import run as maintain
@@ -142,28 +141,27 @@ def lines(costs: dict[str, list[Cost]], every: int) -> list[str]:
     return table(rows)
 
 
-def draw(costs: dict[str, list[Cost]], file: Path) -> None:
-    """Files, size and time over the nights, one panel each, as SVG."""
-    panels = {
-        "files": [[float(cost.files) for cost in found] for found in costs.values()],
-        "MB": [[cost.megabytes for cost in found] for found in costs.values()],
-        "seconds a night": [[c.night_seconds + c.upkeep_seconds for c in found] for found in costs.values()],
+def panels(costs: dict[str, list[Cost]]) -> list[Lines]:
+    """Files, size and time over the nights, one panel each."""
+    values: dict[str, Callable[[Cost], float]] = {
+        "files": lambda cost: float(cost.files),
+        "MB": lambda cost: cost.megabytes,
+        "seconds a night": lambda cost: cost.night_seconds + cost.upkeep_seconds,
     }
-    with matplotlib.rc_context({"svg.hashsalt": "lime", "axes.spines.top": False, "axes.spines.right": False}):
-        picture = Picture(figsize=(11, 3.2), layout="constrained")
-        for axes, (what, both) in zip(picture.subplots(1, len(panels)), panels.items(), strict=True):
-            for name, values in zip(costs, both, strict=True):
-                axes.plot(range(1, len(values) + 1), values, label=name)
-            axes.set(title=what, xlabel="night", ylim=(0, None))
-        axes.legend(frameon=False)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        picture.savefig(file, format="svg", metadata={"Date": None})
+    return [
+        Lines(what, "night", what, {name: _by_night(found, value) for name, found in costs.items()}, False, False)
+        for what, value in values.items()
+    ]
+
+
+def _by_night(costs: Sequence[Cost], value: Callable[[Cost], float]) -> list[tuple[float, float]]:
+    return [(float(night), value(cost)) for night, cost in enumerate(costs, start=1)]
 
 
 def arg_parser() -> argparse.ArgumentParser:
     """The program's arguments."""
     arguments = parser("maintenance", "Files, size and time of sixty small nights with and without maintenance.")
-    arguments.add_argument("--picture", type=Path, metavar="FILE", help="draw them there too, as SVG")
+    add_picture(arguments)
     return arguments
 
 
@@ -175,7 +173,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     costs = simulate(nights, every, users, passing)
     say("\n".join(lines(costs, every)))
     if args.picture:
-        draw(costs, args.picture)
+        draw(panels(costs), args.picture)
     present(f"{nights} nights, maintenance every {every}", figures(costs), args.json)
     return 0
 

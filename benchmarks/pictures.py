@@ -1,5 +1,6 @@
 """Pictures of the experiments: lines over one axis, as SVG that diffs well and needs nothing else."""
 
+import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,11 @@ class Lines:
     lines: Mapping[str, Sequence[tuple[float, float]]]
     log_x: bool = True
     log_y: bool = True
+
+
+def add_picture(arguments: argparse.ArgumentParser) -> None:
+    """The flag that asks for `draw`."""
+    arguments.add_argument("--picture", type=Path, metavar="FILE", help="draw the curves there, as SVG")
 
 
 def draw(panels: Sequence[Lines], file: Path) -> None:

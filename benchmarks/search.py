@@ -15,10 +15,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from benchmarks.accuracy import QUICK, movielens, trained_model
+from benchmarks.accuracy import QUICK, trained_model
 from benchmarks.contenders import MODELS, contender
-from benchmarks.harness import Figure, parser, present, say, table
-from benchmarks.interactions import Interactions, from_file
+from benchmarks.data_set import data_of, data_parser
+from benchmarks.harness import Figure, present, say, table
+from benchmarks.interactions import Interactions
 from benchmarks.rankers import recipe_of
 from lime_model.config import TrainConfig
 from schemas.errors import ConfigError, LimeError
@@ -51,10 +52,12 @@ def trials_of(space: Mapping[tuple[str, str], Sequence[Any]], count: int, seed: 
     ]
 
 
-def run_trial(data: Interactions, name: str, setting: Setting, train: TrainConfig) -> dict[str, Any]:
+def run_trial(
+    data: Interactions, name: str, setting: Setting, train: TrainConfig, state: Path | None
+) -> dict[str, Any]:
     """Train one setting; what it reached on validation."""
     recipe, source = recipe_of(data, *contender(name, train, {name: setting}))
-    trained = trained_model(name, recipe, source, None)
+    trained = trained_model(name, recipe, source, state)
     found = {"ndcg10": trained.validation.ndcg10, "best_step": trained.best_step, "seconds": round(trained.seconds, 1)}
     return {"model": name, "setting": setting, **found}
 
@@ -66,9 +69,8 @@ def said(setting: Setting) -> str:
 
 def arg_parser() -> argparse.ArgumentParser:
     """The program's arguments."""
-    arguments = parser("search", "Hyper-parameters by validation NDCG@10, each trial recorded.")
+    arguments = data_parser("search", "Hyper-parameters by validation NDCG@10, each trial recorded.")
     arguments.add_argument("--model", choices=MODELS, default="lime-xor", help="what is trained (default: lime-xor)")
-    arguments.add_argument("--data", type=Path, metavar="FILE", help="lines `user item` or `user item timestamp`")
     arguments.add_argument("--space", type=Path, metavar="FILE", required=True, help="TOML: lists of values")
     arguments.add_argument("--trials", type=int, default=20, metavar="N", help="settings to try (default: 20)")
     arguments.add_argument("--seed", type=int, default=1, metavar="N", help="of the choice of settings (default: 1)")
@@ -81,7 +83,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = arg_parser().parse_args(argv)
     train = QUICK if args.quick else TrainConfig()
     try:
-        data = from_file(args.data) if args.data else movielens()
+        data = data_of(args)
         done = search(data, args, train)
     except LimeError as error:
         say(f"error: {error}")
@@ -101,7 +103,7 @@ def search(data: Interactions, args: argparse.Namespace, train: TrainConfig) -> 
         if any(trial["model"] == args.model and trial["setting"] == setting for trial in recorded):
             continue
         say(f"trial {number}: {said(setting)}")
-        recorded.append(run_trial(data, args.model, setting, train))
+        recorded.append(run_trial(data, args.model, setting, train, args.state))
         if args.record:
             args.record.write_text(json.dumps(recorded, indent=1) + "\n")
     return [trial for trial in recorded if trial["model"] == args.model]

@@ -16,12 +16,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from benchmarks.accuracy import QUICK, movielens, trained_model
+from benchmarks.accuracy import QUICK, trained_model
 from benchmarks.bootstrap import paired_interval
 from benchmarks.contenders import contender
-from benchmarks.harness import Figure, parser, present, say, table
-from benchmarks.interactions import Event, Interactions, from_file
-from benchmarks.pictures import Lines, draw
+from benchmarks.data_set import data_of, data_parser
+from benchmarks.harness import Figure, present, say, table
+from benchmarks.interactions import Event, Interactions
+from benchmarks.pictures import Lines, add_picture, draw
 from benchmarks.rankers import as_histories, whole_recipe_of
 from jobs.config import EmbedConfig
 from jobs.shapes import frozen_shapes
@@ -136,10 +137,8 @@ def losses(ranker: Ranker) -> tuple[float, dict[str, dict[int, tuple[float, floa
 
 def arg_parser() -> argparse.ArgumentParser:
     """The program's arguments."""
-    arguments = parser("staleness", "Accuracy lost by links and candidate caches that are some nights old.")
-    arguments.add_argument("--data", type=Path, metavar="FILE", help="lines `user item timestamp`")
-    arguments.add_argument("--state", type=Path, metavar="FOLDER", help="keep checkpoints there")
-    arguments.add_argument("--picture", type=Path, metavar="FILE", help="draw the curves there, as SVG")
+    arguments = data_parser("staleness", "Accuracy lost by links and candidate caches that are some nights old.")
+    add_picture(arguments)
     return arguments
 
 
@@ -147,7 +146,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run, print, draw, write."""
     args = arg_parser().parse_args(argv)
     try:
-        data = from_file(args.data) if args.data else movielens()
+        data = data_of(args)
         if not data.timed:
             raise InputError(f"{args.data}: expected lines `user item timestamp`, found no timestamps")
         ranker = Ranker(data, QUICK if args.quick else TrainConfig(), args.state)
