@@ -188,10 +188,11 @@ def _runs(data: Interactions, name: str, args: argparse.Namespace, settings: Set
     model, config = contender(name, QUICK if args.quick else TrainConfig(), settings)
     config = replace(config, exclude_seen=not args.keep_seen)
     seeds = 1 if args.quick else args.seeds
-    say(f"{name}: {seeds} seeds, model {asdict(model)}, training {asdict(config)}")
+    recipe, source = recipe_of(data, model, config)
+    say(f"{name}: {seeds} seeds, model {asdict(recipe.model)}, training {asdict(config)}")
     runs = []
     for seed in range(1, seeds + 1):
-        run = trained_run(data, name, *recipe_of(data, model, replace(config, seed=seed)), args.state)
+        run = trained_run(data, name, replace(recipe, train=replace(config, seed=seed)), source, args.state)
         say(f"{name}, seed {seed}: best step {run.best_step} of {run.steps}, {run.seconds:.0f} s")
         runs.append(run)
     return runs

@@ -2,14 +2,16 @@
 
 A LIME or ELASTIC user costs one pass over the history, then the scoring kernel over cached candidates. For the
 target-aware transformer the history is encoded once as well, and then every candidate attends to all of it. Weights
-are as they are before training: they change no time. Candidates' own halves are made beforehand for every model.
+are as they are before training: they change no time. Candidates' own halves are made beforehand for every model, and
+every model has one core.
 """
 
 import argparse
 import math
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from statistics import median
 
@@ -62,7 +64,7 @@ def sides(config: ModelConfig, count: int, rounds: int, make: type[Lime] = Lime)
     vocabulary = Vocabulary(tuple(f"{n:06d}" for n in range(count)), config.buckets)
     model = make(config, vocabulary, FeatureSpec((), (), ("event",))).eval()
     events = _events(config.max_history - 1)
-    with torch.inference_mode():
+    with torch.inference_mode(), one_core():
         vectors = model.tower(_items(torch.randint(1, count + 1, events.event_ts.shape)))
 
         def read() -> Tensor:
@@ -71,6 +73,17 @@ def sides(config: ModelConfig, count: int, rounds: int, make: type[Lime] = Lime)
         P, items = read(), _items(torch.arange(1, count + 1))
         score = _attends(model, items) if isinstance(model, Transformer) else _scores(model, items)
         return Sides(_median(read, rounds), _median(lambda: score(P), rounds))
+
+
+@contextmanager
+def one_core() -> Iterator[None]:
+    """Torch on as many cores as the kernel has: one."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _scores(model: Lime, items: ItemInputs) -> Callable[[Tensor], object]:

@@ -11,7 +11,6 @@ import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 import torch
 from torch import Tensor
@@ -26,7 +25,6 @@ from benchmarks.rankers import Encoded, encoded_histories, recipe_of
 from benchmarks.transformer import Transformer
 from lime_model.batches import ItemInputs
 from lime_model.config import TrainConfig
-from lime_model.encoders.link_layer import LinkLayer
 from lime_model.encoders.links import XorEncoder
 from lime_model.model import Lime
 from schemas.errors import LimeError
@@ -81,11 +79,8 @@ def link_attention(model: Lime, history: Tensor, event_ts: Tensor, cuts: Tensor)
     encoder = model.encoder
     if not isinstance(encoder, XorEncoder):
         raise TypeError(f"expected LIME-XOR, found {type(encoder).__name__}")
-    links, ages = encoder.links[None, :, None], encoder.ages(event_ts, cuts)
-    *before, last = cast(Iterable[LinkLayer], encoder.layers)
-    for layer in before:
-        history, links = layer.update_history(history, links[:, :, 0]), layer.update_links(links, history, ages)
-    return last.attention(links, last.norm(history), ages)[0, :, :, 0]
+    last, links, states, ages = encoder.before_last(history, event_ts, cuts)
+    return last.attention(links, last.norm(states), ages)[0, :, :, 0]
 
 
 def spectra(data: Interactions, train: TrainConfig, state: Path | None, users: int) -> dict[str, Spectrum]:

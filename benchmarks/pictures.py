@@ -3,6 +3,7 @@
 import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 
 import matplotlib as mpl
@@ -33,7 +34,7 @@ def draw(panels: Sequence[Lines], file: Path) -> None:
     """The panels side by side; the same figures make the same bytes."""
     canvas = Canvas(figsize=(5.2 * len(panels), 3.8), layout="constrained")
     for panel, axes in zip(panels, canvas.subplots(1, len(panels), squeeze=False)[0], strict=True):
-        for (name, points), colour in zip(panel.lines.items(), COLOURS, strict=False):
+        for (name, points), colour in zip(panel.lines.items(), cycle(COLOURS), strict=False):
             axes.plot(*zip(*points, strict=True), marker="o", markersize=3.5, color=colour, label=name)
         axes.set_xscale("log" if panel.log_x else "linear")
         axes.set_yscale("log" if panel.log_y else "linear")

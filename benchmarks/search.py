@@ -1,7 +1,8 @@
 """A recorded search of hyper-parameters: every setting is trained and judged on validation, never on test.
 
 The space is TOML: `[model]` and `[train]` with a list of values a key. Trials are drawn from it without repeats, the
-same ones for the same seed; a trial that `--record` holds is not run again, so a search may be stopped, and widened.
+same ones for the same seed. One that `--record` holds, of the same data and all the same settings, is not run again, so
+a search may be stopped, and widened.
 """
 
 import argparse
@@ -21,7 +22,10 @@ from benchmarks.data_set import data_of, data_parser
 from benchmarks.harness import Figure, present, say, table
 from benchmarks.interactions import Interactions
 from benchmarks.rankers import recipe_of
-from lime_model.config import TrainConfig
+from lime_model.checkpoint import fingerprint
+from lime_model.config import TrainConfig, require
+from lime_model.recipe import Recipe
+from lime_model.windows import WindowSet
 from schemas.errors import ConfigError, LimeError
 
 Setting = dict[str, dict[str, Any]]  # `model` and `train` -> key -> value
@@ -53,13 +57,17 @@ def trials_of(space: Mapping[tuple[str, str], Sequence[Any]], count: int, seed: 
 
 
 def run_trial(
-    data: Interactions, name: str, setting: Setting, train: TrainConfig, state: Path | None
+    name: str, setting: Setting, recipe: Recipe, source: WindowSet, state: Path | None
 ) -> dict[str, Any]:
     """Train one setting; what it reached on validation."""
-    recipe, source = recipe_of(data, *contender(name, train, {name: setting}))
     trained = trained_model(name, recipe, source, state)
     found = {"ndcg10": trained.validation.ndcg10, "best_step": trained.best_step, "seconds": round(trained.seconds, 1)}
-    return {"model": name, "setting": setting, **found}
+    return {"run": run_name(name, recipe, source), "setting": setting, **found}
+
+
+def run_name(model: str, recipe: Recipe, source: WindowSet) -> str:
+    """Of one training: the model, and a digest of its data and all of its settings."""
+    return f"{model} {fingerprint(recipe, source)}"
 
 
 def said(setting: Setting) -> str:
@@ -83,6 +91,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = arg_parser().parse_args(argv)
     train = QUICK if args.quick else TrainConfig()
     try:
+        require(args.trials >= 1, "--trials", "at least 1", args.trials)
         data = data_of(args)
         done = search(data, args, train)
     except LimeError as error:
@@ -97,16 +106,21 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def search(data: Interactions, args: argparse.Namespace, train: TrainConfig) -> list[dict[str, Any]]:
-    """All recorded trials of the model and the asked-for ones, each kept as it ends."""
+    """The trials that are asked for, from the record or made now; each is kept as it ends."""
     recorded = json.loads(args.record.read_text()) if args.record and args.record.exists() else []
+    known, asked = {trial["run"]: trial for trial in recorded}, []
     for number, setting in enumerate(trials_of(read_space(args.space), args.trials, args.seed), start=1):
-        if any(trial["model"] == args.model and trial["setting"] == setting for trial in recorded):
-            continue
-        say(f"trial {number}: {said(setting)}")
-        recorded.append(run_trial(data, args.model, setting, train, args.state))
-        if args.record:
-            args.record.write_text(json.dumps(recorded, indent=1) + "\n")
-    return [trial for trial in recorded if trial["model"] == args.model]
+        recipe, source = recipe_of(data, *contender(args.model, train, {args.model: setting}))
+        name = run_name(args.model, recipe, source)
+        if name not in known:
+            say(f"trial {number}: {said(setting)}")
+            known[name] = run_trial(args.model, setting, recipe, source, args.state)
+            if args.record:
+                unfinished = args.record.with_suffix(".tmp")
+                unfinished.write_text(json.dumps(list(known.values()), indent=1) + "\n")
+                unfinished.replace(args.record)
+        asked.append(known[name])
+    return asked
 
 
 def said_defaults(name: str, train: TrainConfig) -> str:

@@ -4,7 +4,7 @@ A model is trained on the events of the first part of the data's time. Every nig
 item that each known user takes that day: with links and cache as of the night before, then with either of them as they
 were some nights earlier. Users and items that came since are unknown to what is frozen: such a user's links are those
 of an empty history, such an item cannot be listed. All nights are pooled; what a user has seen is left out, always as
-of the night. The difference to the fresh state is paired by user and night.
+of the night. The difference to the fresh state is paired by user and night, its interval drawn over users.
 """
 
 import argparse
@@ -43,6 +43,7 @@ _BATCH = 256
 class Judged:
     """One user on one night: the events before the night, the night's beginning, and the item taken that day."""
 
+    user: int  # row of the data
     before: tuple[Event, ...]
     night: int  # microseconds
     target: str
@@ -51,7 +52,7 @@ class Judged:
 def judged_nights(data: Interactions, trained_until: int) -> list[Judged]:
     """Users with a history, on each day after the training on which they take something new."""
     found = []
-    for events in data.users.values():
+    for user, events in enumerate(data.users.values()):
         days: dict[int, list[Event]] = {}
         for event in events:
             if event.ts >= trained_until:
@@ -62,7 +63,7 @@ def judged_nights(data: Interactions, trained_until: int) -> list[Judged]:
             known = {event.item_id for event in before}
             new = next((event.item_id for event in taken if event.item_id not in known), None)
             if before and new is not None and day >= max(NIGHTS):
-                found.append(Judged(before, night, new))
+                found.append(Judged(user, before, night, new))
     return found
 
 
@@ -126,10 +127,10 @@ class Ranker:
 
 def losses(ranker: Ranker) -> tuple[float, dict[str, dict[int, tuple[float, float, float]]]]:
     """NDCG@10 of the fresh state, and what is lost by age: mean and interval."""
-    fresh = ndcg_gains(ranker.ranks(0, 0))
+    fresh, users = ndcg_gains(ranker.ranks(0, 0)), torch.tensor([at.user for at in ranker.judged])
     aged = {"links": (1, 0), "cache": (0, 1), "both": (1, 1)}
     lost = {
-        what: {n: paired_interval(fresh, ndcg_gains(ranker.ranks(links * n, cache * n))) for n in NIGHTS}
+        what: {n: paired_interval(fresh, ndcg_gains(ranker.ranks(links * n, cache * n)), users) for n in NIGHTS}
         for what, (links, cache) in aged.items()
     }
     return float(fresh.mean()), lost

@@ -22,7 +22,7 @@ from jobs.training_windows import as_windows
 from lime_model.package import save_package
 from lime_model.recipe import Recipe
 from lime_model.specify import spec_of, vocabulary_of
-from lime_model.train import TrainedModel, fit
+from lime_model.train import TrainedModel, fit, training_device
 from schemas.errors import EmptyTableError, GateError
 from schemas.events import EVENTS
 from schemas.items import ITEMS
@@ -87,6 +87,7 @@ def _manifest(night: Night, trained: TrainedModel, versions: dict[str, int]) -> 
         "data_versions": versions,
         "metrics": trained.metrics(),
         "seed": night.config.train.seed,
+        "device": training_device(night.config.train).type,
         "git_commit": _git_commit(),
         "libraries": {name: version(name) for name in LIBRARIES},
     }

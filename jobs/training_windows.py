@@ -10,7 +10,8 @@ from schemas.types import user_bucket
 def as_windows(events: DataFrame, items: DataFrame, length: int, context: int) -> DataFrame:
     """Grain: from events to windows of `training_sequences`, but for provenance.
 
-    Window w covers positions [w s, w s + length) with s = length - context, so every target sees `context` events.
+    Window w covers positions [w s, w s + length) with s = length - context, so that a target of a later window sees
+    at least `context` events; the last one ends with the history and is full. As `lime_model.windows.cut_windows`;
     `collect_list` is bounded by the window's length.
     """
     stride = length - context
@@ -21,15 +22,19 @@ def as_windows(events: DataFrame, items: DataFrame, length: int, context: int) -
             "total": F.count("*").over(by_user),
         }
     )
+    last_window = F.greatest(F.lit(0), F.ceil((F.col("total") - length) / stride)).cast("int")
+    placed = placed.withColumn("last", last_window)
     first = F.greatest(F.lit(0), F.ceil((F.col("position") - length + 1) / stride)).cast("int")
-    last = F.floor(F.col("position") / stride).cast("int")
-    spread = placed.withColumn("window", F.explode(F.sequence(first, last)))
-    # a later window needs a target of its own
-    needed = spread.where((F.col("window") == 0) | (F.col("window") * stride + context < F.col("total")))
+    in_last = F.col("position") >= F.col("total") - length
+    until = F.when(in_last, F.col("last")).otherwise(F.floor(F.col("position") / stride).cast("int"))
+    spread = placed.withColumn("window", F.explode(F.sequence(first, until)))
     event = F.struct("position", "item_id", "features", "event_type", F.unix_micros("event_ts").alias("ts"))
-    windows = needed.groupBy("user_id", "window").agg(
+    windows = spread.groupBy("user_id", "window").agg(
         F.array_sort(F.collect_list(event)).alias("h"), F.first("total").alias("total")
     )
+    # targets begin where the window before ends
+    begun = F.col("window") * stride + context - F.element_at("h.position", 1)
+    targets_from = F.when(F.col("window") == 0, 0).otherwise(begun)
     return windows.select(
         "user_id",
         user_bucket(F.col("user_id")).alias("user_bucket"),
@@ -38,6 +43,6 @@ def as_windows(events: DataFrame, items: DataFrame, length: int, context: int) -
         F.col("h.features").alias("features"),
         F.col("h.event_type").alias("event_types"),
         F.col("h.ts").alias("event_ts"),
-        F.when(F.col("window") == 0, 0).otherwise(context).alias("targets_from"),
+        targets_from.cast("int").alias("targets_from"),
         (F.element_at("h.position", -1) == F.col("total") - 1).alias("is_last"),
     )

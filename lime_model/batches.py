@@ -33,6 +33,11 @@ class Events:
     event_ts: Tensor  # [B, N] int64, microseconds
     length: Tensor  # [B] int64
 
+    def before_last(self) -> "Events":
+        """Without the last column, which is only ever a target; one column is left at least."""
+        width = max(1, self.event_ts.shape[1] - 1)
+        return Events(self.event_type[:, :width], self.event_ts[:, :width], self.length.clamp(max=width))
+
     def to(self, device: torch.device) -> "Events":
         return Events(self.event_type.to(device), self.event_ts.to(device), self.length.to(device))
 

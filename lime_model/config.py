@@ -72,7 +72,7 @@ class ModelConfig(_Json):
     width: int = 64  # d
     links: int = 16  # L, the memory's link included
     heads: int = 2  # H
-    layers: int = 2  # up to two layers train on a history pass shared by all cuts
+    layers: int = 2  # of lime-xor, up to two layers train on a history pass shared by all cuts
     ffn_width: int = 128
     head: Head = "dot"
     mlp_width: int = 64  # F of the mlp head; the dot head has F = d, the linear head F = 1
@@ -164,12 +164,13 @@ class ModelConfig(_Json):
     def window(self) -> tuple[int, int]:
         """Events of a training window, and those at its start that are context only.
 
-        One history pass serves all cuts of a link model, and every target sees its last N events; a longer window
-        would spend more on events that a cut does not see than it saves on context. A causal model reads no more than
-        a history in a pass: a target sees between half of it and all.
+        A target of a link model sees its last N events; a longer window would spend more on events that a cut does
+        not see than it saves on context. A causal model reads one history in a pass: a target sees what is before it
+        in the window, half a history at least where there is so much, and the first event of a later window has no
+        gap.
         """
         n = self.max_history
-        return (n - 1, (n - 1) // 2) if self.kind in CAUSAL_KINDS else (2 * n, n)
+        return (n, n // 2) if self.kind in CAUSAL_KINDS else (2 * n, n)
 
     @property
     def score_width(self) -> int:
@@ -189,6 +190,7 @@ class TrainConfig(_Json):
     warmup_steps: int = 50
     weight_decay: float = 0.2
     label_smoothing: float = 0.05
+    device: str = "auto"  # cpu, gpu, or auto: a GPU where there is one
     average_decay: float = 0.99  # of the moving average of weights that is validated and kept
     id_dropout: float = 0.1  # ids replaced by their bucket, per item and step
     full_softmax_up_to: int = 20_000
@@ -211,6 +213,7 @@ class TrainConfig(_Json):
         )
         for name in (*positive, "validation_users", "patience"):
             require(getattr(self, name) >= 1, f"TrainConfig.{name}", "at least 1", getattr(self, name))
+        require(self.device in ("auto", "cpu", "gpu"), "TrainConfig.device", "auto, cpu or gpu", self.device)
         for name in ("weight_decay", "full_softmax_up_to", "warmup_steps", "seed"):
             require(getattr(self, name) >= 0, f"TrainConfig.{name}", "at least 0", getattr(self, name))
         for name in ("label_smoothing", "average_decay", "id_dropout", "margin"):

@@ -23,13 +23,6 @@ class FoldedHead:
     relu: bool
 
 
-def take(weights: CandidateWeights, index: Tensor) -> CandidateWeights:
-    """Candidates by index."""
-    G = weights.G[index] if weights.G is not None else None
-    w = weights.w[index] if weights.w is not None else None
-    return CandidateWeights(weights.A[index], G, w, weights.b[index])
-
-
 def flat_candidates(weights: CandidateWeights, head: FoldedHead) -> tuple[Tensor, Tensor]:
     """Identity heads: M [C, L*d] and offsets [C] with score = P.flat @ M.T + offset."""
     w = weights.w if weights.w is not None else head.w.expand(len(weights.b), -1)

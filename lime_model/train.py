@@ -1,9 +1,7 @@
-"""Training: next-event prediction over random cuts that share one history pass, early stopping, a gate at
-the end.
+"""Training: next-event prediction over random cuts of windows, early stopping, a gate at the end.
 
 A run is a function of its inputs and seed: every step seeds its own random numbers, so a run that was
 killed goes on from its checkpoint to the same weights, bit for bit (same machine, same threads, on a CPU).
-It trains on a GPU where there is one.
 """
 
 import copy
@@ -17,7 +15,7 @@ import torch
 from torch import Tensor
 
 from lime_model.checkpoint import Checkpoint, Progress, fingerprint
-from lime_model.config import TrainConfig
+from lime_model.config import TrainConfig, require
 from lime_model.items import replace_ids
 from lime_model.loss import full_softmax, sampled_softmax, sampling_odds
 from lime_model.model import Lime
@@ -75,15 +73,17 @@ def train(
     popularity = ranking_metrics(popularity_ranks(data, chosen))
     report(f"popularity: validation NDCG@10 {popularity.ndcg10:.4f} over {popularity.users} users")
     # A library must leave its caller's random numbers alone.
-    device = training_device()
+    device = training_device(recipe.train)
     with torch.random.fork_rng(devices=[] if device.type == "cpu" else [device]):
         run = _Run(make, recipe, data.to(device), chosen.to(device), report, device)
         return run.train(checkpoint_dir, popularity)
 
 
-def training_device() -> torch.device:
-    """A GPU if there is one."""
-    return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
+def training_device(config: TrainConfig) -> torch.device:
+    """The configured device; raises ConfigError for a GPU that is not there."""
+    there = torch.cuda.is_available()
+    require(there or config.device != "gpu", "TrainConfig.device", "a GPU", "none on this machine")
+    return torch.device("cuda", 0) if there and config.device != "cpu" else torch.device("cpu")
 
 
 def check_gate(trained: TrainedModel, margin: float, current_ndcg: float | None) -> None:
@@ -120,12 +120,12 @@ class _Run:
         self.optimizer = _optimizer(self.model, recipe.train)
         self.progress = Progress()
         self.bucket_rows = torch.tensor(recipe.vocabulary.bucket_rows(), device=device)
+        self.odds = sampling_odds(data.counts)
         # A window is dealt as often as its targets fill its cuts, so a pass meets every event about once: measured
         # better than every window once, which gives the events of short windows more weight.
         cuts = recipe.train.cuts_per_window
         times = (data.target_counts().cpu().clamp(min=0) + cuts - 1) // cuts
         self.dealt = torch.repeat_interleave(torch.arange(len(times)), times)
-        self.odds = sampling_odds(data.counts)
 
     def train(self, checkpoint_dir: Path | None, popularity: RankingMetrics) -> TrainedModel:
         config, progress = self.recipe.train, self.progress
@@ -190,13 +190,12 @@ class _Run:
         config, model, data = self.recipe.train, self.model, self.data
         rows, positions = random_cuts(batch.targets, config.cuts_per_window)
         replaced = torch.rand(len(self.bucket_rows), device=self.device) < config.id_dropout
-        columns = self._columns()
-        used, place = torch.unique(
-            torch.cat([data.candidate_pair[columns], batch.codes.flatten()]), return_inverse=True
-        )
+        columns, events = self._columns(), batch.events.before_last()
+        read = batch.codes[:, : events.event_ts.shape[1]]
+        used, place = torch.unique(torch.cat([data.candidate_pair[columns], read.flatten()]), return_inverse=True)
         vectors = model.tower(replace_ids(data.pairs.take(used), replaced, self.bucket_rows))
         weights = model.weights_of(vectors[place[: len(columns)]])
-        P = model.links_at_cuts(vectors[place[len(columns) :].view_as(batch.codes)], batch.events, positions)[rows]
+        P = model.links_at_cuts(vectors[place[len(columns) :].view_as(read)], events, positions)[rows]
         targets = data.candidate_of[batch.codes.gather(1, positions)[rows]]
         if len(columns) == len(data.counts):
             return full_softmax(model.score_all(P, weights), targets, config.label_smoothing)

@@ -12,6 +12,7 @@ from lime_model.training_set import TrainingSet
 
 ABSENT = 2**31  # rank of a target that is not a candidate: no hit at any K
 _USERS_PER_BATCH = 64
+_ATTENTION = 2**26  # of a batch of users: every event with every other, 256 MB a head
 _HIDDEN_UNITS = 2**24  # of a batch of users, candidates and what a pair needs: 64 MB
 
 
@@ -104,12 +105,14 @@ def model_ranks(model: Lime, data: TrainingSet, chosen: ValidationSet) -> Tensor
     with torch.inference_mode():
         vectors = model.tower(data.pairs)
         weights = model.weights_of(vectors[data.candidate_pair])
-        size = max(1, min(_USERS_PER_BATCH, _HIDDEN_UNITS // (len(data.counts) * model.units_per_pair)))
+        longest = int(data.windows.lengths[chosen.windows].max()) if len(chosen.windows) else 1
+        most = min(_HIDDEN_UNITS // (len(data.counts) * model.units_per_pair), _ATTENTION // longest**2)
+        size = max(1, min(_USERS_PER_BATCH, most))
         for start in range(0, len(chosen.windows), size):
             part = slice(start, start + size)
             batch = data.batch(chosen.windows[part])
-            cuts = (batch.events.length - 1)[:, None]
-            P = model.links_at_cuts(vectors[batch.codes], batch.events, cuts)[:, 0]
+            cuts, events = (batch.events.length - 1)[:, None], batch.events.before_last()
+            P = model.links_at_cuts(vectors[batch.codes[:, : events.event_ts.shape[1]]], events, cuts)[:, 0]
             excluded = _excluded(chosen.seen[part], len(data.counts)).to(P.device)
             ranks.append(rank_of(model.score_all(P, weights), chosen.targets[part], excluded))
     model.train(training)

@@ -128,13 +128,17 @@ def windows_of(windows: Sequence[Window]) -> WindowSet:
 
 def cut_windows(events: Window, length: int, context: int) -> list[Window]:
     """One user's whole history -> windows of at most `length` events, each starting with `context` events of the
-    one before. With context = N every target sees the same N events as it would in one long window.
+    one before, the last one with as many as it has room for. With context = N every target sees the same N events as
+    it would in one long window.
     """
     if not 0 <= context < length:
         raise InputError(f"windows: expected 0 <= context < length, found {context} and {length}")
-    total, start, out = len(events.item_ids), 0, []
-    while True:
-        end = min(start + length, total)
+    total, end = len(events.item_ids), 0
+    out: list[Window] = []
+    while not out or end < total:
+        seen = end  # events that were targets before
+        end = min(end - context + length, total) if out else min(length, total)
+        start = end - length if end == total and out else max(0, seen - context)
         out.append(
             Window(
                 events.user_id,
@@ -142,10 +146,8 @@ def cut_windows(events: Window, length: int, context: int) -> list[Window]:
                 events.features[start:end],
                 events.event_types[start:end],
                 events.event_ts[start:end],
-                targets_from=0 if start == 0 else context,
+                targets_from=seen - start,
                 is_last=end == total,
             )
         )
-        if end == total:
-            return out
-        start = end - context
+    return out

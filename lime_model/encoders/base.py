@@ -8,6 +8,9 @@ from torch import Tensor, nn
 
 from lime_model.ages import visible
 
+HIDDEN = -1e9
+"""A score that softmax makes 0. Finite: -inf in a whole row would make NaN, in its gradient too."""
+
 
 class Encoder(nn.Module, ABC):
     """Tokens of histories to P, for any number of cuts of each."""

@@ -15,9 +15,7 @@ from torch.nn import functional as fn
 
 from lime_model.ages import MICROS, buckets_of
 from lime_model.config import ModelConfig
-from lime_model.encoders.base import Encoder, own_prefixes
-
-NOTHING = -1e9  # a score that softmax makes 0, and finite
+from lime_model.encoders.base import HIDDEN, Encoder, own_prefixes
 
 
 class CausalEncoder(Encoder):
@@ -71,7 +69,7 @@ class SasrecLayer(nn.Module):
         B, N, d = states.shape
         q, k, v = self.qkv(self.norm(states)).view(B, N, 3, self.heads, d // self.heads).permute(2, 0, 3, 1, 4)
         scores = q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1])
-        weights = torch.softmax(scores.masked_fill(~before_or_at(N, states.device), NOTHING), dim=-1)
+        weights = torch.softmax(scores.masked_fill(~before_or_at(N, states.device), HIDDEN), dim=-1)
         states = states + self.dropout(self.out((weights @ v).transpose(1, 2).flatten(2)))
         hidden = self.dropout(fn.relu(self.ffn_in(self.ffn_norm(states))))
         after: Tensor = states + self.dropout(self.ffn_out(hidden))

@@ -10,7 +10,8 @@ from torch.nn import functional as fn
 
 from lime_model.ages import Ages
 from lime_model.config import ModelConfig
-from lime_model.encoders.link_layer import HIDDEN, LinkLayer
+from lime_model.encoders.base import HIDDEN
+from lime_model.encoders.link_layer import LinkLayer
 from lime_model.encoders.links import LinkEncoder
 
 
@@ -20,11 +21,12 @@ class FullLayer(LinkLayer):
     def update_all(self, states: Tensor, ages: Ages) -> Tensor:
         """[Z; E] [B, L + N, d] -> the same; `ages` are those of one cut."""
         bias = self.bias(ages)[:, :, :, 0]  # [B, H, L, N]: of links on events
-        links, events = bias.shape[2:]
+        links = bias.shape[2]
         hidden = fn.pad(ages.hidden[:, 0], (links, 0))  # [B, L + N]
         seen = self.norm(states)
         q, k, v = (self._split(part(seen)) for part in (self.query, self.key, self.value))
-        scores = q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1]) + fn.pad(bias, (links, 0, 0, events))
+        scores = q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1])
+        scores[:, :, :links, links:] += bias
         weights = torch.softmax(scores.masked_fill(hidden[:, None, None], HIDDEN), dim=-1)
         heads = (weights @ v).transpose(1, 2).flatten(2)  # [B, L + N, d]
         return self._add_ffn(states + self.dropout(self.out(heads)))

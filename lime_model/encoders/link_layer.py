@@ -17,9 +17,7 @@ from torch.nn import functional as fn
 
 from lime_model.ages import Ages, buckets_of
 from lime_model.config import ModelConfig
-
-# Far below any score, but finite: -inf in a whole row would make NaN, in its gradient too.
-HIDDEN = -1e9
+from lime_model.encoders.base import HIDDEN
 
 
 class SharedDropout(nn.Module):

@@ -11,7 +11,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from lime_model.ages import AgeBuckets
+from lime_model.ages import AgeBuckets, Ages
 from lime_model.config import ModelConfig
 from lime_model.encoders.base import Encoder, own_prefixes
 from lime_model.encoders.link_layer import LinkLayer
@@ -75,16 +75,20 @@ class XorEncoder(LinkEncoder):
 
     def through_layers(self, history: Tensor, event_ts: Tensor, cuts: Tensor) -> Tensor:
         """See LinkEncoder."""
-        ages = self.ages(event_ts, cuts)
-        links = self.links[None, :, None]  # [1, L, 1, d], then [B, L, Q, d]
-        last = len(self.layers) - 1
-        for depth, layer in enumerate(cast(Iterable[LinkLayer], self.layers)):
+        last, links, history, ages = self.before_last(history, event_ts, cuts)
+        return last.update_links(links, history, ages).transpose(1, 2)
+
+    def before_last(
+        self, history: Tensor, event_ts: Tensor, cuts: Tensor
+    ) -> tuple[LinkLayer, Tensor, Tensor, Ages]:
+        """The last layer, and what enters it: links [B, L, Q, d] (or [1, L, 1, d]), history [B, N, d], ages."""
+        ages, links = self.ages(event_ts, cuts), self.links[None, :, None]
+        *before, last = cast(Iterable[LinkLayer], self.layers)
+        for layer in before:
             updated = layer.update_links(links, history, ages)
-            if depth < last:
-                told = updated if self.told_what_was_found else links
-                history = layer.update_history(history, told[:, :, 0])
-            links = updated
-        return links.transpose(1, 2)
+            told = updated if self.told_what_was_found else links
+            history, links = layer.update_history(history, told[:, :, 0]), updated
+        return last, links, history, ages
 
 
 class ElasticEncoder(XorEncoder):

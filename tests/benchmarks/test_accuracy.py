@@ -224,6 +224,10 @@ def test_an_interval_of_paired_differences_shrinks_with_users_and_holds_the_mean
     assert low < mean < high
     assert high - low == pytest.approx(2 * expected, rel=0.1)
     assert low > 0.08
+    # the same rows four times over are no more users
+    again, users = [x.repeat(4) for x in (ours, theirs)], torch.arange(4000).repeat(4)
+    assert paired_interval(*again, users)[1:] == pytest.approx((low, high), abs=2e-3)
+    assert paired_interval(*again)[2] - paired_interval(*again)[1] == pytest.approx((high - low) / 2, rel=0.1)
 
 
 def test_a_file_in_which_nobody_can_be_tested_is_refused(tmp_path: Path) -> None:

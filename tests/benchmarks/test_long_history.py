@@ -1,22 +1,21 @@
 import json
 from pathlib import Path
 
-from benchmarks.long_history import PER_TOPIC, PLANTED, TARGETS, main, planted
+from benchmarks.long_history import PER_TOPIC, PLANTED, main, planted
 
 
-def test_only_what_is_early_tells_the_topic_of_the_end() -> None:
+def test_only_what_is_early_tells_the_topic_of_the_last_event() -> None:
     source = planted(30, 400)
     assert source.lengths.tolist() == [400] * 30
     for user in range(30):
         span = slice(400 * user, 400 * (user + 1))
         topics = [int(source.item_ids[code][1:]) // PER_TOPIC for code in source.codes[span].tolist()]
         liked = [source.event_types[t] == "liked" for t in source.types[span].tolist()]
-        own = topics[-1]
-        assert [t == own for t in topics] == liked
+        assert [topic == topics[-1] for topic in topics] == liked
         assert sum(liked[:50]) == PLANTED
-        assert not any(liked[50:-TARGETS])
-        assert all(liked[-TARGETS:])
-    assert source.targets_from.tolist() == [400 - TARGETS] * 30
+        assert not any(liked[50:-1])
+    assert int(source.trained().sum()) == 15  # the last event of every other user
+    assert source.is_last.tolist() == [False, True] * 15
 
 
 def test_a_quick_run_measures_both_models_and_draws_them(tmp_path: Path) -> None:

@@ -29,20 +29,13 @@ def test_links_attend_as_in_the_layer_and_a_product_with_them_has_at_most_their_
     torch.testing.assert_close(links.sum(-1), torch.ones(2, 4))
     weights = torch.softmax(torch.randn(30, 4, generator=torch.Generator().manual_seed(3)), -1)
     assert int(torch.linalg.matrix_rank(weights @ links[0])) <= 4
-    # the last layer's own output, from these weights
-    layer, history = model.encoder.layers[1], tokens
-    first = model.encoder.links[None, :, None]
-    ages = model.encoder.ages(batch.events.event_ts, batch.events.length[:, None])
-    history, states = (
-        model.encoder.layers[0].update_history(history, first[:, :, 0]),
-        model.encoder.layers[0].update_links(first, history, ages),
-    )
+    # the encoder's own answer, from these weights
+    layer, before, history, _ = model.encoder.before_last(tokens, batch.events.event_ts, batch.events.length[:, None])
     value = layer.value(layer.norm(history))[0]
     heads = torch.cat([links[h] @ value[:, 4 * h : 4 * h + 4] for h in range(2)], dim=1)
-    after = states[0, :, 0] + layer.out(heads)
+    after = before[0, :, 0] + layer.out(heads)
     after = after + layer.ffn_out(torch.relu(layer.ffn_in(layer.ffn_norm(after))))
-    expected = layer.update_links(states, history, ages)[0, :, 0]
-    torch.testing.assert_close(after, expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(model.encoder.norm(after), model.personalize_links(batch)[0], rtol=1e-4, atol=1e-5)
 
 
 def test_a_quick_run_compares_both_models_and_draws_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

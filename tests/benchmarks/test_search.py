@@ -47,6 +47,16 @@ def test_a_search_goes_on_from_its_record_and_names_the_best(
     assert "learning_rate 0.01" in capsys.readouterr().out
 
 
+def test_a_record_of_other_data_is_not_taken(command: list[str], tmp_path: Path) -> None:
+    record = tmp_path / "record.json"
+    assert main([*command, "--trials", "1", "--record", str(record)]) == 0
+    lines = [f"u{user} i{(3 * user + step) % 12}" for user in range(10) for step in range(9)]
+    (tmp_path / "ring.txt").write_text("\n".join(lines))
+    assert main([*command, "--trials", "1", "--record", str(record)]) == 0
+    assert len({trial["run"] for trial in json.loads(record.read_text())}) == 2
+    assert main([*command, "--trials", "0"]) == 5
+
+
 @pytest.mark.parametrize(
     ("space", "message"),
     [

@@ -59,4 +59,4 @@ def test_an_integer_is_a_number_where_a_fraction_is_expected() -> None:
 
 def test_a_training_window_follows_what_reads_it() -> None:
     assert ModelConfig(max_history=50).window == (100, 50)
-    assert ModelConfig(kind="hstu", links=1, max_history=50).window == (49, 24)
+    assert ModelConfig(kind="hstu", links=1, max_history=50).window == (50, 25)

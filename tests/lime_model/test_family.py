@@ -11,6 +11,7 @@ from lime_model.config import DOT_KINDS, LINK_KINDS, TrainConfig
 from lime_model.encoders.links import LinkEncoder
 from lime_model.features import encode_items
 from lime_model.frozen import CandidatePredictor, FrozenShapes, LinkPredictor
+from lime_model.model import Lime
 from lime_model.package import load_package, save_package
 from lime_model.recipe import Recipe
 from lime_model.specify import spec_of, vocabulary_of
@@ -130,6 +131,20 @@ def test_each_learns_a_walk_around_a_ring(settings: Settings) -> None:
     recipe = Recipe(model, steps, vocabulary_of(source, 4), spec_of(FEATURES, source.event_types))
     trained = train(recipe, source, None, lambda line: None)
     assert trained.validation.ndcg10 > trained.popularity.ndcg10 + 0.2
+
+
+def test_every_position_that_a_full_history_may_end_at_is_trained() -> None:
+    model = config(kind="sasrec", links=1, max_history=5)
+    source = windows_of([part for walk in walks() for part in cut_windows(walk, *model.window)])
+    steps = TrainConfig(steps=1, windows_per_step=24, cuts_per_window=5, exclude_seen=False, weight_decay=0.0)
+    recipe = Recipe(model, steps, vocabulary_of(source, 4), spec_of(FEATURES, source.event_types))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(steps.seed)
+        fresh = Lime(model, recipe.vocabulary, recipe.spec)
+    trained = train(recipe, source, None, lambda line: None).model
+    before, after = (one.state_dict()["encoder.positions.weight"] for one in (fresh, trained))
+    assert before.shape[0] == model.max_history - 1
+    assert bool((before != after).any(dim=1).all())
 
 
 def test_a_memory_with_a_slot_for_every_pair_of_keys_is_searched_by_halves() -> None:

@@ -1,12 +1,20 @@
 import pytest
 import torch
+from torch import Tensor
 from torch.nn import functional as fn
 
+from lime_model.batches import CandidateWeights
 from lime_model.config import HEADS, Head
 from lime_model.features import encode_items
-from lime_model.folded import take
 from lime_model.loss import full_softmax, sampled_softmax, sampling_odds
 from tests.lime_model.samples import FEATURES, ITEMS, SPEC, VOCABULARY, config, history_batch, lime
+
+
+def take(weights: CandidateWeights, index: Tensor) -> CandidateWeights:
+    """Candidates by index."""
+    G = weights.G[index] if weights.G is not None else None
+    w = weights.w[index] if weights.w is not None else None
+    return CandidateWeights(weights.A[index], G, w, weights.b[index])
 
 
 @pytest.mark.parametrize("head", HEADS)

@@ -14,7 +14,7 @@ from lime_model.train import TrainedModel, check_gate, fit, learning_rate, rando
 from lime_model.training_set import training_set
 from lime_model.validation import RankingMetrics, ranking_metrics, validation_set
 from lime_model.windows import WindowSet, windows_of
-from schemas.errors import GateError
+from schemas.errors import ConfigError, GateError
 from tests.lime_model.samples import FEATURES, config, walks
 
 SHORT = TrainConfig(
@@ -44,6 +44,13 @@ def test_a_walk_around_a_ring_is_learnt(head: Head, negatives: int) -> None:
     found = fit(recipe(source, head, negatives=negatives), source, None, None, silent)
     assert found.validation.ndcg10 > found.popularity.ndcg10 + 0.15
     assert not found.model.training
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_refused_and_auto_does_without() -> None:
+    assert training.training_device(TrainConfig()).type == "cpu"
+    with pytest.raises(ConfigError, match="TrainConfig.device: expected a GPU, found 'none on this machine'"):
+        training.training_device(TrainConfig(device="gpu"))
 
 
 @pytest.mark.gpu
