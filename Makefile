@@ -16,12 +16,13 @@ BENCH_STAMP := $(VENV)/.complete-bench
 DATA := data/movielens-100k
 CONFIG := jobs/configs/movielens-100k.toml
 CHECKED := jobs lime_model schemas
+SPARKLESS := tests/lime_model
 INSTALL := $(CURDIR)/$(BIN)/python -m jobs.doctor install
 
 # first one that is Python 3.11; `make PYTHON=/path/to/python3.11 nightly` names another
 PYTHON := python3.11 python3 python
 
-.PHONY: help nightly test lint bench lock wheel zip clean
+.PHONY: help nightly test test-with-spark test-without-spark lint bench lock wheel zip clean
 
 help:
 	@echo "make nightly   make the environment, fetch data and jars, run the next night"
@@ -36,9 +37,23 @@ nightly: $(STAMP)
 	@$(BIN)/lime fetch-movielens --into $(DATA)
 	$(BIN)/lime nightly --config $(CONFIG)
 
-test: lint
-	@echo "== pytest"
-	$(BIN)/python -m pytest --durations=15
+# what needs no Spark runs beside what does, into a file that is shown when both are done
+test: $(STAMP)
+	@mkdir -p build
+	$(MAKE) test-without-spark > build/test-without-spark.log 2>&1 &
+	beside=$$! plain=0 spark=0
+	$(MAKE) test-with-spark || spark=$$?
+	wait $$beside || plain=$$?
+	cat build/test-without-spark.log
+	[ $$plain -eq 0 ] && [ $$spark -eq 0 ]
+
+test-without-spark: lint
+	@echo "== pytest $(SPARKLESS)"
+	$(BIN)/python -m pytest --durations=5 $(SPARKLESS)
+
+test-with-spark: $(STAMP)
+	@echo "== pytest, all but $(SPARKLESS)"
+	$(BIN)/python -m pytest --durations=15 $(addprefix --ignore=,$(SPARKLESS))
 
 lint: $(STAMP)
 	@echo "== ruff"

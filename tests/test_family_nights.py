@@ -1,4 +1,7 @@
-"""A whole night with each other model of the family: trained, embedded, weighed, scored and served."""
+"""Whole nights with the other models of the family: trained, embedded, weighed, scored and served.
+
+Of those whose user is one vector HSTU stands for all: nothing behind the encoder tells them apart.
+"""
 
 from pathlib import Path
 
@@ -23,8 +26,6 @@ from schemas.user_seen import USER_SEEN
 MODELS = {
     "lime-mha": 'kind = "lime-mha"\nhead = "mlp"\nmlp_width = 8\nlinks = 4',
     "elastic": 'kind = "elastic"\nhead = "linear"\nmemory_slots = 16\nmemory_reads = 4\nlinks = 4',
-    "two-tower": 'kind = "two-tower"\nlinks = 1',
-    "sasrec": 'kind = "sasrec"\nlinks = 1',
     "hstu": 'kind = "hstu"\nlinks = 1',
 }
 NIGHT = "2026-01-06"

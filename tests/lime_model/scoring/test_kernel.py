@@ -78,7 +78,8 @@ def test_each_build_equals_the_arithmetic_written_down_plainly(build: str, tmp_p
         pytest.skip(f"this processor does not run {build}")
     target = target if machine == MACHINE else target.replace("gnu", "musl")  # static: needs no foreign libc
     program = _compiled(target, processor, tmp_path / "check")
-    printed = subprocess.run([*runner, program, "400"], capture_output=True, text=True, check=False)
+    cases = "100" if runner else "400"  # an emulator takes its time
+    printed = subprocess.run([*runner, program, cases], capture_output=True, text=True, check=False)
     assert printed.returncode == 0, printed.stdout + printed.stderr
     assert printed.stdout.endswith("same bits\n")
 
