@@ -16,7 +16,8 @@ BENCH_STAMP := $(VENV)/.complete-bench
 DATA := data/movielens-100k
 CONFIG := jobs/configs/movielens-100k.toml
 CHECKED := jobs lime_model schemas
-SPARKLESS := tests/lime_model
+EXPERIMENTS := accuracy kernel latency links long_history low_rank scaling search staleness transformer
+SPARKLESS := tests/lime_model $(EXPERIMENTS:%=tests/benchmarks/test_%.py)
 INSTALL := $(CURDIR)/$(BIN)/python -m jobs.doctor install
 
 # first one that is Python 3.11; `make PYTHON=/path/to/python3.11 nightly` names another
