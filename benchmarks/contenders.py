@@ -3,11 +3,11 @@
 The file is TOML: `[all.model]` and `[all.train]` hold for every model, `[sasrec.train]` for the one.
 """
 
-import tomllib
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from benchmarks.harness import read_toml
 from lime_model.config import ModelConfig, TrainConfig
 from schemas.errors import ConfigError
 
@@ -27,10 +27,7 @@ MODELS = {
 
 def read_settings(file: Path) -> Settings:
     """Model (or `all`) -> `model` or `train` -> settings; raises ConfigError for anything else."""
-    try:
-        found = tomllib.loads(file.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"{file}: expected a TOML file, found {error}") from error
+    found = read_toml(file)
     for name, tables in found.items():
         if name not in ("all", *MODELS):
             raise ConfigError(f"{file}: expected tables of all, {', '.join(MODELS)}; found {name}")

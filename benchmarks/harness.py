@@ -5,12 +5,15 @@ import json
 import os
 import platform
 import sys
+import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from schemas.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,14 @@ def parser(name: str, description: str) -> argparse.ArgumentParser:
     arguments.add_argument("--quick", action="store_true", help="a short run that only shows that it works")
     arguments.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
     return arguments
+
+
+def read_toml(file: Path) -> dict[str, Any]:
+    """A settings file; raises ConfigError where it is none."""
+    try:
+        return tomllib.loads(file.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"{file}: expected a TOML file, found {error}") from error
 
 
 def machine() -> dict[str, Any]:

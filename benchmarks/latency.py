@@ -29,6 +29,7 @@ from lime_model.config import ModelConfig
 from lime_model.features import FeatureSpec
 from lime_model.model import Lime
 from lime_model.scoring import open_scorer
+from lime_model.validation import PAIR_NUMBERS
 from lime_model.vocabulary import Vocabulary
 
 NAMES = ("lime-xor", "lime-mha", "elastic", TRANSFORMER)
@@ -37,7 +38,6 @@ LENGTH, COUNT = 256, 2048  # what stays while the other moves
 K = 20
 Curves = Mapping[str, Mapping[int, "Sides"]]  # model -> candidates or history length -> seconds
 TARGET = {"transformer over lime 32,768": 30.0}
-_PAIR_NUMBERS = 2**24  # that the transformer holds at once: 64 MB
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def _attends(model: Transformer, items: ItemInputs) -> Callable[[Tensor], object
     weights = model.weights_of(model.tower(items))
 
     def score(P: Tensor) -> object:
-        block = max(64, _PAIR_NUMBERS // model.units_per_pair)
+        block = max(64, PAIR_NUMBERS // model.units_per_pair)
         scores = torch.cat([model.score_all(P, part) for part in weights.split(block)], dim=1)
         return torch.topk(scores, min(K, scores.shape[1]))
 

@@ -22,11 +22,11 @@ from lime_model.recipe import Recipe
 from lime_model.specify import spec_of, vocabulary_of
 from lime_model.train import TrainedModel
 from lime_model.training_set import TrainingSet, training_set
+from lime_model.validation import PAIR_NUMBERS
 from lime_model.windows import Window, WindowSet, cut_windows, windows_of
 
 Score = Callable[[slice], Tensor]
 KNN_EVENTS = 10
-_UNITS = 2**24  # numbers that a batch of pairs may need at once
 
 
 def popularity(data: Interactions) -> Score:
@@ -127,7 +127,7 @@ def encoded_histories(data: Interactions, recipe: Recipe, users: int | None = No
 def direct_score(data: Interactions, recipe: Recipe, trained: TrainedModel) -> Score:
     """Scores of a model without a cache, straight from the histories."""
     model, (histories, items) = trained.model, encoded_histories(data, recipe)
-    per_batch = max(1, _UNITS // (len(data.items) * model.units_per_pair))
+    per_batch = max(1, PAIR_NUMBERS // (len(data.items) * model.units_per_pair))
     rows = torch.arange(len(histories.windows.windows))
 
     def score(block: slice) -> Tensor:

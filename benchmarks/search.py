@@ -10,7 +10,6 @@ import itertools
 import json
 import random
 import sys
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -19,7 +18,7 @@ from typing import Any
 from benchmarks.accuracy import QUICK, trained_model
 from benchmarks.contenders import MODELS, contender
 from benchmarks.data_set import data_of, data_parser
-from benchmarks.harness import Figure, present, say, table
+from benchmarks.harness import Figure, present, read_toml, say, table
 from benchmarks.interactions import Interactions
 from benchmarks.rankers import recipe_of
 from lime_model.checkpoint import fingerprint
@@ -34,10 +33,7 @@ PARTS = ("model", "train")
 
 def read_space(file: Path) -> dict[tuple[str, str], list[Any]]:
     """(part, key) -> values; raises ConfigError for anything else."""
-    try:
-        found = tomllib.loads(file.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"{file}: expected a TOML file, found {error}") from error
+    found = read_toml(file)
     wrong = [part for part, keys in found.items() if part not in PARTS or not isinstance(keys, dict)]
     space = {(part, key): found[part][key] for part in found if part not in wrong for key in found[part]}
     wrong += [f"{part}.{key}" for (part, key), values in space.items() if not isinstance(values, list) or not values]

@@ -186,6 +186,7 @@ class TrainConfig(_Json):
     seed: int = 1
     windows_per_step: int = 32
     cuts_per_window: int = 16
+    horizon: int = 1  # next events that a cut predicts
     learning_rate: float = 4e-3
     warmup_steps: int = 50
     weight_decay: float = 0.2
@@ -207,6 +208,7 @@ class TrainConfig(_Json):
             "steps",
             "windows_per_step",
             "cuts_per_window",
+            "horizon",
             "negatives",
             "validate_every",
             "checkpoint_every",

@@ -5,9 +5,13 @@ from torch import Tensor
 from torch.nn import functional as fn
 
 
-def full_softmax(scores: Tensor, targets: Tensor, smoothing: float) -> Tensor:
-    """Scores [M, C] and target candidates [M] -> scalar."""
-    return fn.cross_entropy(scores, targets, label_smoothing=smoothing)
+def full_softmax(scores: Tensor, rows: Tensor, targets: Tensor, smoothing: float) -> Tensor:
+    """Scores [M, C], and R pairs of a row and its target candidate -> mean over pairs.
+
+    A row may have several targets; each is a softmax of its own over all candidates.
+    """
+    own = scores[rows, targets] * (1.0 - smoothing) + (scores.mean(1) * smoothing)[rows]
+    return (scores.logsumexp(1)[rows] - own).mean()
 
 
 def sampling_odds(counts: Tensor) -> Tensor:
@@ -16,13 +20,16 @@ def sampling_odds(counts: Tensor) -> Tensor:
     return (0.5 * counts / counts.sum() + 0.5 / len(counts)).float()
 
 
-def sampled_softmax(positive: Tensor, negative: Tensor, targets: Tensor, sampled: Tensor, odds: Tensor) -> Tensor:
-    """Positives [M], negatives [M, S] sampled with `odds` [C], corrected by log-Q -> scalar.
+def sampled_softmax(
+    positive: Tensor, negative: Tensor, rows: Tensor, targets: Tensor, sampled: Tensor, odds: Tensor
+) -> Tensor:
+    """R positives, and negatives [M, S] sampled with `odds` [C], corrected by log-Q -> mean over pairs.
 
-    A sample that is the row's own target is left out; the target counts as sampled once, like any candidate.
+    `rows` and `targets` [R] are each positive's row and candidate. A sample that is one of its row's targets is left
+    out; a target counts as sampled once, like any candidate.
     """
     expected = torch.log(odds * len(sampled))
-    corrected = negative - expected[sampled]
-    corrected = corrected.masked_fill(sampled[None, :] == targets[:, None], float("-inf"))
-    logits = torch.cat([(positive - expected[targets])[:, None], corrected], dim=1)
-    return fn.cross_entropy(logits, torch.zeros_like(targets))
+    own = torch.zeros(len(negative), len(odds), dtype=torch.bool, device=negative.device)
+    own[rows, targets] = True
+    others = (negative - expected[sampled]).masked_fill(own[:, sampled], float("-inf")).logsumexp(1)[rows]
+    return fn.softplus(others - (positive - expected[targets])).mean()

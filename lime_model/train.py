@@ -16,6 +16,7 @@ from torch import Tensor
 
 from lime_model.checkpoint import Checkpoint, Progress, fingerprint
 from lime_model.config import TrainConfig, require
+from lime_model.cuts import next_events, random_cuts
 from lime_model.items import replace_ids
 from lime_model.loss import full_softmax, sampled_softmax, sampling_odds
 from lime_model.model import Lime
@@ -188,21 +189,23 @@ class _Run:
 
     def _loss(self, batch: WindowBatch) -> Tensor:
         config, model, data = self.recipe.train, self.model, self.data
-        rows, positions = random_cuts(batch.targets, config.cuts_per_window)
+        real, positions = random_cuts(batch.targets, config.cuts_per_window)
+        rows, codes = next_events(batch, positions, real, config.horizon)
+        targets = data.candidate_of[codes]
         replaced = torch.rand(len(self.bucket_rows), device=self.device) < config.id_dropout
         columns, events = self._columns(), batch.events.before_last()
         read = batch.codes[:, : events.event_ts.shape[1]]
         used, place = torch.unique(torch.cat([data.candidate_pair[columns], read.flatten()]), return_inverse=True)
         vectors = model.tower(replace_ids(data.pairs.take(used), replaced, self.bucket_rows))
         weights = model.weights_of(vectors[place[: len(columns)]])
-        P = model.links_at_cuts(vectors[place[len(columns) :].view_as(read)], events, positions)[rows]
-        targets = data.candidate_of[batch.codes.gather(1, positions)[rows]]
+        P = model.links_at_cuts(vectors[place[len(columns) :].view_as(read)], events, positions)[real]
+        scores = model.score_all(P, weights)
         if len(columns) == len(data.counts):
-            return full_softmax(model.score_all(P, weights), targets, config.label_smoothing)
+            return full_softmax(scores, rows, targets, config.label_smoothing)
         own = model.weights_of(
             model.tower(replace_ids(data.pairs.take(data.candidate_pair[targets]), replaced, self.bucket_rows))
         )
-        return sampled_softmax(model.score_pairs(P, own), model.score_all(P, weights), targets, columns, self.odds)
+        return sampled_softmax(model.score_pairs(P[rows], own), scores, rows, targets, columns, self.odds)
 
     def _columns(self) -> Tensor:
         """Candidates of this step's softmax: all of them, or a sample where that is too dear."""
@@ -217,16 +220,6 @@ class _Run:
         found = ranking_metrics(model_ranks(self.average, self.data, self.chosen))
         self.report(f"step {progress.step}: loss {loss:.4f}, validation NDCG@10 {found.ndcg10:.4f}")
         progress.seen(found.ndcg10, self.average)
-
-
-def random_cuts(targets: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Target positions [B, N] -> which of [B, Q] are real, and Q random positions per window without repeats.
-
-    A position is also the length of the prefix before it.
-    """
-    keys = torch.rand(targets.shape, device=targets.device).masked_fill(~targets, -1.0)
-    best = keys.topk(min(count, targets.shape[1]), dim=1)
-    return best.values >= 0, best.indices
 
 
 def learning_rate(config: TrainConfig, step: int) -> float:

@@ -13,7 +13,8 @@ from lime_model.training_set import TrainingSet
 ABSENT = 2**31  # rank of a target that is not a candidate: no hit at any K
 _USERS_PER_BATCH = 64
 _ATTENTION = 2**26  # of a batch of users: every event with every other, 256 MB a head
-_HIDDEN_UNITS = 2**24  # of a batch of users, candidates and what a pair needs: 64 MB
+PAIR_NUMBERS = 2**24
+"""Of a batch of users, candidates and what a pair needs: 64 MB."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,7 @@ def model_ranks(model: Lime, data: TrainingSet, chosen: ValidationSet) -> Tensor
         vectors = model.tower(data.pairs)
         weights = model.weights_of(vectors[data.candidate_pair])
         longest = int(data.windows.lengths[chosen.windows].max()) if len(chosen.windows) else 1
-        most = min(_HIDDEN_UNITS // (len(data.counts) * model.units_per_pair), _ATTENTION // longest**2)
+        most = min(PAIR_NUMBERS // (len(data.counts) * model.units_per_pair), _ATTENTION // longest**2)
         size = max(1, min(_USERS_PER_BATCH, most))
         for start in range(0, len(chosen.windows), size):
             part = slice(start, start + size)

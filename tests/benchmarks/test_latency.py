@@ -39,7 +39,7 @@ def test_candidates_in_blocks_get_the_scores_of_all_at_once(monkeypatch: pytest.
     torch.manual_seed(1)
     vocabulary = Vocabulary(tuple(f"{n:03d}" for n in range(200)), config.buckets)
     model = Transformer(config, vocabulary, FeatureSpec((), (), ("event",))).eval()
-    monkeypatch.setattr(latency, "_PAIR_NUMBERS", 1)  # blocks of 64
+    monkeypatch.setattr(latency, "PAIR_NUMBERS", 1)  # blocks of 64
     items, events = latency._items(torch.arange(1, 201)), latency._events(8)
     with torch.inference_mode():
         vectors = model.tower(latency._items(torch.arange(1, 9)[None]))

@@ -31,8 +31,24 @@ def test_scores_of_pairs_are_the_same_as_in_the_full_matrix(head: Head) -> None:
 def test_full_softmax_is_the_mean_negative_log_likelihood() -> None:
     scores, targets = torch.randn(4, 6), torch.tensor([0, 5, 2, 2])
     expected = -torch.log_softmax(scores, 1)[torch.arange(4), targets].mean()
-    torch.testing.assert_close(full_softmax(scores, targets, 0.0), expected)
-    assert full_softmax(scores, targets, 0.2) != expected
+    rows = torch.arange(4)
+    torch.testing.assert_close(full_softmax(scores, rows, targets, 0.0), expected)
+    smoothed = fn.cross_entropy(scores, targets, label_smoothing=0.2)
+    torch.testing.assert_close(full_softmax(scores, rows, targets, 0.2), smoothed)
+
+
+def test_a_row_may_have_several_targets_or_none() -> None:
+    scores, rows, targets = torch.randn(3, 6), torch.tensor([0, 0, 2]), torch.tensor([1, 4, 1])
+    expected = fn.cross_entropy(scores[rows], targets, label_smoothing=0.1)
+    torch.testing.assert_close(full_softmax(scores, rows, targets, 0.1), expected)
+    sampled, odds = torch.tensor([0, 1, 4, 5]), torch.full((6,), 1 / 4)  # each counts as sampled once
+    found = sampled_softmax(scores[rows, targets], scores[:, sampled], rows, targets, sampled, odds)
+    left = [[0, 5], [0, 5], [0, 4, 5]]  # of the samples: what is no target of the row
+    each = [
+        fn.cross_entropy(scores[row, [target, *others]], torch.tensor(0))
+        for row, target, others in zip(rows.tolist(), targets.tolist(), left, strict=True)
+    ]
+    torch.testing.assert_close(found, torch.stack(each).mean())
 
 
 def test_odds_are_half_popularity_and_never_zero() -> None:
@@ -46,7 +62,7 @@ def test_sampling_everything_many_times_gives_the_full_softmax() -> None:
     odds = sampling_odds(torch.randint(1, 9, (C,)))
     sampled = torch.multinomial(odds, 200_000, replacement=True)
     own = scores[torch.arange(M), targets]
-    found = sampled_softmax(own, scores[:, sampled], targets, sampled, odds)
+    found = sampled_softmax(own, scores[:, sampled], torch.arange(M), targets, sampled, odds)
     # the corrected sum over samples estimates the sum over candidates; the target enters as its own log-odds
     others = scores.masked_fill(fn.one_hot(targets, C).bool(), float("-inf")).logsumexp(1)
     positive = own - torch.log(odds[targets] * len(sampled))

@@ -10,7 +10,7 @@ from lime_model.config import Head, TrainConfig
 from lime_model.model import Lime
 from lime_model.recipe import Recipe
 from lime_model.specify import spec_of, vocabulary_of
-from lime_model.train import TrainedModel, check_gate, fit, learning_rate, random_cuts, train
+from lime_model.train import TrainedModel, check_gate, fit, learning_rate, train
 from lime_model.training_set import training_set
 from lime_model.validation import RankingMetrics, ranking_metrics, validation_set
 from lime_model.windows import WindowSet, windows_of
@@ -154,15 +154,6 @@ def test_fit_refuses_what_the_gate_refuses() -> None:
     source = windows_of(walks(6))
     with pytest.raises(GateError):
         fit(recipe(source, steps=1), source, None, 5.0, silent)
-
-
-def test_cuts_are_distinct_targets_and_only_targets() -> None:
-    targets = torch.tensor([[False, True, True, True, False], [False, False, False, False, True]])
-    for _ in range(20):
-        real, positions = random_cuts(targets, 2)
-        assert real.tolist() == [[True, True], [True, False]]
-        assert set(positions[0].tolist()) <= {1, 2, 3} and len(set(positions[0].tolist())) == 2
-        assert int(positions[1, 0]) == 4
 
 
 def test_the_rate_warms_up_and_falls_to_a_tenth() -> None:

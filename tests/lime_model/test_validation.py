@@ -77,7 +77,7 @@ def test_small_batches_of_users_give_the_same_ranks(monkeypatch: pytest.MonkeyPa
     model, data = lime(config(head="mlp")), dataset()
     chosen = validation_set(data, TrainConfig())
     whole = model_ranks(model, data, chosen)
-    monkeypatch.setattr(validation, "_HIDDEN_UNITS", 1)
+    monkeypatch.setattr(validation, "PAIR_NUMBERS", 1)
     assert torch.equal(model_ranks(model, data, chosen), whole)
 
 
