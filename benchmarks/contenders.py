@@ -23,6 +23,8 @@ MODELS = {
     "hstu": ModelConfig(kind="hstu", links=1),
     TRANSFORMER: ModelConfig(kind="sasrec", links=1),  # SASRec's encoder below its attention
 }
+# a pair costs the transformer O(N), so that a full softmax of a few thousand items takes seconds a step
+TRAINING = {TRANSFORMER: {"negatives": 256}}
 
 
 def read_settings(file: Path) -> Settings:
@@ -44,4 +46,4 @@ def contender(name: str, train: TrainConfig, settings: Settings) -> tuple[ModelC
         return {**settings.get("all", {}).get(part, {}), **settings.get(name, {}).get(part, {})}
 
     model = ModelConfig.from_json({**asdict(MODELS[name]), **of("model")})
-    return model, TrainConfig.from_json({**asdict(train), **of("train")})
+    return model, TrainConfig.from_json({**asdict(train), **TRAINING.get(name, {}), **of("train")})

@@ -210,7 +210,7 @@ class _Run:
     def _columns(self) -> Tensor:
         """Candidates of this step's softmax: all of them, or a sample where that is too dear."""
         config, total = self.recipe.train, len(self.data.counts)
-        bound = config.negatives if self.recipe.model.head == "mlp" else config.full_softmax_up_to
+        bound = config.negatives if self.model.units_per_pair > 1 else config.full_softmax_up_to
         if total <= bound:
             return torch.arange(total, device=self.device)
         return torch.multinomial(self.odds, config.negatives, replacement=True)
