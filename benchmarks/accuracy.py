@@ -144,7 +144,8 @@ def arg_parser() -> argparse.ArgumentParser:
     """The program's arguments."""
     arguments = data_parser("accuracy", "Accuracy on MovieLens-100k, or on --data, under the stated protocol.")
     arguments.add_argument("--seeds", type=int, default=3, metavar="COUNT", help="seeds of a trained model")
-    arguments.add_argument("--model", choices=[*MODELS, *SIMPLE], help="only this one; default: all")
+    one_of = [*MODELS, *SIMPLE]
+    arguments.add_argument("--model", choices=one_of, action="append", help="one of those to compare; default: all")
     arguments.add_argument("--settings", type=Path, metavar="FILE", help="TOML: [all.train], [sasrec.model], ...")
     arguments.add_argument("--keep-seen", action="store_true", help="rank items of the history too (repeats)")
     return arguments
@@ -171,7 +172,7 @@ def compared(data: Interactions, args: argparse.Namespace) -> list[Figure]:
     settings = read_settings(args.settings) if args.settings else {}
     targets = {} if args.data or args.quick else TARGETS
     figures, gains = [], {}
-    for name in [args.model] if args.model else [*MODELS, *SIMPLE]:
+    for name in args.model or [*MODELS, *SIMPLE]:
         if name in SIMPLE:
             ranks = last_ranks(data, SIMPLE[name](data), args.keep_seen)
             figures += simple_figures(name, ranking_metrics(ranks), targets)

@@ -162,7 +162,7 @@ def test_a_quick_run_prints_a_table_and_writes_its_figures(
     assert "lime-xor ndcg@10" in capsys.readouterr().out
 
 
-def test_one_model_and_a_number_of_seeds_can_be_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_models_and_a_number_of_seeds_can_be_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file, out = ring(tmp_path / "ring.txt", True), tmp_path / "f.json"
     short = replace(TrainConfig(), steps=2, validate_every=2)
     monkeypatch.setattr(accuracy, "TrainConfig", lambda: short)
@@ -170,8 +170,9 @@ def test_one_model_and_a_number_of_seeds_can_be_chosen(tmp_path: Path, monkeypat
     figures = json.loads(out.read_text())["figures"]
     assert all(figure["claim"].startswith("lime-xor") for figure in figures)
     assert len(figures[0]["spread"]["seeds"]) == 2
-    assert main(["--data", str(file), "--model", "popularity", "--json", str(out)]) == 0
-    assert {f["claim"] for f in json.loads(out.read_text())["figures"]} == {"popularity ndcg@10", "popularity hr@10"}
+    assert main(["--data", str(file), "--model", "popularity", "--model", "item-knn", "--json", str(out)]) == 0
+    claims = [figure["claim"] for figure in json.loads(out.read_text())["figures"]]
+    assert claims == ["popularity ndcg@10", "popularity hr@10", "item-knn ndcg@10", "item-knn hr@10"]
 
 
 def test_a_finished_seed_is_taken_from_the_state_and_another_setting_is_not(
