@@ -16,14 +16,12 @@ BENCH_STAMP := $(VENV)/.complete-bench
 DATA := data/movielens-100k
 CONFIG := jobs/configs/movielens-100k.toml
 CHECKED := jobs lime_model schemas
-EXPERIMENTS := accuracy kernel latency links long_history low_rank scaling search staleness transformer
-SPARKLESS := tests/lime_model $(EXPERIMENTS:%=tests/benchmarks/test_%.py)
 INSTALL := $(CURDIR)/$(BIN)/python -m jobs.doctor install
 
 # first one that is Python 3.11; `make PYTHON=/path/to/python3.11 nightly` names another
 PYTHON := python3.11 python3 python
 
-.PHONY: help nightly test test-with-spark test-without-spark lint bench lock wheel zip clean
+.PHONY: help nightly test lint bench lock wheel zip clean
 
 help:
 	@echo "make nightly   make the environment, fetch data and jars, run the next night"
@@ -38,23 +36,11 @@ nightly: $(STAMP)
 	@$(BIN)/lime fetch-movielens --into $(DATA)
 	$(BIN)/lime nightly --config $(CONFIG)
 
-# what needs no Spark runs beside what does, into a file that is shown when both are done
-test: $(STAMP)
-	@mkdir -p build
-	$(MAKE) test-without-spark > build/test-without-spark.log 2>&1 &
-	beside=$$! plain=0 spark=0
-	$(MAKE) test-with-spark || spark=$$?
-	wait $$beside || plain=$$?
-	cat build/test-without-spark.log
-	[ $$plain -eq 0 ] && [ $$spark -eq 0 ]
-
-test-without-spark: lint
-	@echo "== pytest $(SPARKLESS)"
-	$(BIN)/python -m pytest --durations=5 $(SPARKLESS)
-
-test-with-spark: $(STAMP)
-	@echo "== pytest, all but $(SPARKLESS)"
-	$(BIN)/python -m pytest --durations=15 $(addprefix --ignore=,$(SPARKLESS))
+# Two files at a time, a Spark session each: a single one leaves two fifths of two cores idle. Files are begun in
+# their order, since a later file may go on from the nights that an earlier one published.
+test: lint
+	@echo "== pytest, two files at a time"
+	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder --durations=15
 
 lint: $(STAMP)
 	@echo "== ruff"
