@@ -18,18 +18,18 @@ from lime_model.encoders.links import LinkEncoder
 class FullLayer(LinkLayer):
     """The parts of the link layer without its mask: links and events see all links and all events."""
 
-    def update_all(self, states: Tensor, ages: Ages) -> Tensor:
-        """[Z; E] [B, L + N, d] -> the same; `ages` are those of one cut."""
+    def update_first(self, count: int, states: Tensor, ages: Ages) -> Tensor:
+        """[Z; E] [B, L + N, d] -> the first `count` of them, L at least; `ages` are those of one cut."""
         bias = self.bias(ages)[:, :, :, 0]  # [B, H, L, N]: of links on events
         links = bias.shape[2]
         hidden = fn.pad(ages.hidden[:, 0], (links, 0))  # [B, L + N]
         seen = self.norm(states)
-        q, k, v = (self._split(part(seen)) for part in (self.query, self.key, self.value))
+        q, k, v = self._split(self.query(seen[:, :count])), self._split(self.key(seen)), self._split(self.value(seen))
         scores = q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1])
         scores[:, :, :links, links:] += bias
         weights = torch.softmax(scores.masked_fill(hidden[:, None, None], HIDDEN), dim=-1)
-        heads = (weights @ v).transpose(1, 2).flatten(2)  # [B, L + N, d]
-        return self._add_ffn(states + self.dropout(self.out(heads)))
+        heads = (weights @ v).transpose(1, 2).flatten(2)  # [B, count, d]
+        return self._add_ffn(states[:, :count] + self.dropout(self.out(heads)))
 
 
 class MhaEncoder(LinkEncoder):
@@ -43,6 +43,7 @@ class MhaEncoder(LinkEncoder):
         """See LinkEncoder."""
         ages = self.ages(event_ts, cuts)
         states = torch.cat([self.links.expand(len(history), -1, -1), history], dim=1)
-        for layer in cast(Iterable[FullLayer], self.layers):
-            states = layer.update_all(states, ages)
-        return states[:, None, : len(self.links)]
+        *before, last = cast(Iterable[FullLayer], self.layers)
+        for layer in before:
+            states = layer.update_first(states.shape[1], states, ages)
+        return last.update_first(len(self.links), states, ages)[:, None]
