@@ -67,7 +67,7 @@ def measure(kind: str, length: int, users: int, steps: int) -> Outcome:
     source = planted(users, length)
     model = ModelConfig(kind=kind, max_history=length + 1, use_times=False, dropout=0.0)
     config = TrainConfig(
-        steps=steps, windows_per_step=8, cuts_per_window=1, validate_every=steps, checkpoint_every=steps,
+        steps=steps, blocks_per_step=8, cuts_per_block=1, validate_every=steps, checkpoint_every=steps,
         warmup_steps=20, validation_users=200, exclude_seen=False,
     )  # fmt: skip
     recipe = Recipe(model, config, vocabulary_of(source, model.buckets), spec_of(["{}"], source.event_types))

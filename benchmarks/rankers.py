@@ -13,6 +13,7 @@ from benchmarks.interactions import Event, Interactions
 from jobs.config import EmbedConfig
 from jobs.shapes import frozen_shapes
 from lime_model.batches import Events, ItemInputs
+from lime_model.blocks import whole_windows
 from lime_model.config import ModelConfig, TrainConfig
 from lime_model.features import encode_items
 from lime_model.frozen import CandidatePredictor, Histories, LinkPredictor
@@ -107,7 +108,7 @@ class Encoded:
 
     def batch(self, model: Lime, rows: Tensor) -> tuple[Tensor, Events]:
         """Item vectors [B, n, d] and events of users by row."""
-        batch = self.windows.batch(rows)
+        batch = self.windows.batch(whole_windows(self.windows.windows, rows))
         return model.tower(self.windows.pairs.take(batch.codes)), batch.events
 
     def one_by_one(self, model: Lime) -> Iterator[tuple[Tensor, Events]]:

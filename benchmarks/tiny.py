@@ -92,8 +92,8 @@ steps = 60
 validate_every = 20
 checkpoint_every = 20
 learning_rate = 0.02
-windows_per_step = 16
-cuts_per_window = 4
+blocks_per_step = 16
+cuts_per_block = 4
 
 [embed]
 rows_per_call = 8

@@ -184,14 +184,17 @@ class TrainConfig(_Json):
 
     steps: int = 1000
     seed: int = 1
-    windows_per_step: int = 32
-    cuts_per_window: int = 16
+    blocks_per_step: int = 32
+    cuts_per_block: int = 16
     horizon: int = 1  # next events that a cut predicts
     learning_rate: float = 4e-3
     warmup_steps: int = 50
     weight_decay: float = 0.2
     label_smoothing: float = 0.05
     device: str = "auto"  # cpu, gpu, or auto: a GPU where there is one
+    # of float32 products in a step: as torch has it, highest, high, or medium (rounded to bfloat16 where there are
+    # units for it, and nothing else)
+    matmul_precision: str = "highest"
     average_decay: float = 0.99  # of the moving average of weights that is validated and kept
     id_dropout: float = 0.1  # ids replaced by their bucket, per item and step
     full_softmax_up_to: int = 20_000
@@ -206,8 +209,8 @@ class TrainConfig(_Json):
     def __post_init__(self) -> None:
         positive = (
             "steps",
-            "windows_per_step",
-            "cuts_per_window",
+            "blocks_per_step",
+            "cuts_per_block",
             "horizon",
             "negatives",
             "validate_every",
@@ -216,6 +219,8 @@ class TrainConfig(_Json):
         for name in (*positive, "validation_users", "patience"):
             require(getattr(self, name) >= 1, f"TrainConfig.{name}", "at least 1", getattr(self, name))
         require(self.device in ("auto", "cpu", "gpu"), "TrainConfig.device", "auto, cpu or gpu", self.device)
+        precision, known = self.matmul_precision, ("highest", "high", "medium")
+        require(precision in known, "TrainConfig.matmul_precision", f"one of {', '.join(known)}", precision)
         for name in ("weight_decay", "full_softmax_up_to", "warmup_steps", "seed"):
             require(getattr(self, name) >= 0, f"TrainConfig.{name}", "at least 0", getattr(self, name))
         for name in ("label_smoothing", "average_decay", "id_dropout", "margin"):

@@ -1,4 +1,4 @@
-"""Where the windows of a training step are cut, and which events a cut predicts."""
+"""Where the blocks of a training step are cut, and which events a cut predicts."""
 
 import torch
 from torch import Tensor
@@ -6,14 +6,14 @@ from torch import Tensor
 from lime_model.training_set import WindowBatch
 
 
-def random_cuts(targets: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Target positions [B, N] -> which of [B, Q] are real, and Q random positions per window without repeats.
+def cuts_of(targets: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Target positions [B, N] -> which of [B, Q] are real, and the first Q positions of each row's targets.
 
     A position is also the length of the prefix before it.
     """
-    keys = torch.rand(targets.shape, device=targets.device).masked_fill(~targets, -1.0)
-    best = keys.topk(min(count, targets.shape[1]), dim=1)
-    return best.values >= 0, best.indices
+    positions = targets.int().argmax(1)[:, None] + torch.arange(count, device=targets.device)
+    inside = positions.clamp(max=targets.shape[1] - 1)
+    return targets.gather(1, inside) & (inside == positions), inside
 
 
 def next_events(batch: WindowBatch, positions: Tensor, real: Tensor, horizon: int) -> tuple[Tensor, Tensor]:

@@ -1,11 +1,10 @@
-"""Training: next-event prediction over random cuts of windows, early stopping, a gate at the end.
+"""Training: next-event prediction over cuts of windows, early stopping, a gate at the end.
 
 A run is a function of its inputs and seed: every step seeds its own random numbers, so a run that was
 killed goes on from its checkpoint to the same weights, bit for bit (same machine, same threads, on a CPU).
 """
 
 import copy
-import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -14,12 +13,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from lime_model.blocks import Blocks, training_blocks
 from lime_model.checkpoint import Checkpoint, Progress, fingerprint
 from lime_model.config import TrainConfig, require
-from lime_model.cuts import next_events, random_cuts
+from lime_model.cuts import cuts_of, next_events
 from lime_model.items import replace_ids
 from lime_model.loss import full_softmax, sampled_softmax, sampling_odds
 from lime_model.model import Lime
+from lime_model.optimization import learning_rate, make_optimizer, matmul_precision
 from lime_model.recipe import Recipe
 from lime_model.training_set import TrainingSet, WindowBatch, training_set
 from lime_model.validation import (
@@ -118,15 +119,14 @@ class _Run:
         torch.manual_seed(recipe.train.seed)
         self.model = make(recipe.model, recipe.vocabulary, recipe.spec).to(device)
         self.average = copy.deepcopy(self.model)
-        self.optimizer = _optimizer(self.model, recipe.train)
+        self.optimizer = make_optimizer(self.model, recipe.train)
         self.progress = Progress()
         self.bucket_rows = torch.tensor(recipe.vocabulary.bucket_rows(), device=device)
         self.odds = sampling_odds(data.counts)
-        # A window is dealt as often as its targets fill its cuts, so a pass meets every event about once: measured
-        # better than every window once, which gives the events of short windows more weight.
-        cuts = recipe.train.cuts_per_window
-        times = (data.target_counts().cpu().clamp(min=0) + cuts - 1) // cuts
-        self.dealt = torch.repeat_interleave(torch.arange(len(times)), times)
+        config, history = recipe.train, recipe.model.max_history
+        self.blocks = training_blocks(data.windows, config.cuts_per_block, config.horizon, history).to(
+            torch.device("cpu")
+        )
 
     def train(self, checkpoint_dir: Path | None, popularity: RankingMetrics) -> TrainedModel:
         config, progress = self.recipe.train, self.progress
@@ -161,9 +161,10 @@ class _Run:
         torch.manual_seed(_mix(config.seed, step))
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(config, step)
-        loss = self._loss(self.data.batch(self._windows(step)))
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        with matmul_precision(config.matmul_precision):
+            loss = self._loss(self.data.batch(self._dealt(step)))
+            loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.optimizer.step()
         # The average follows quickly at first, when the weights it started from mean nothing.
@@ -173,23 +174,22 @@ class _Run:
                 mean.lerp_(value, 1 - decay)
         return float(loss.detach())
 
-    def _windows(self, step: int) -> Tensor:
-        """Indexes of this step's windows. A pass is a fresh permutation; runs of it are sorted by length before they
-        are split into steps, so that a step pads little, and the steps shuffled again.
+    def _dealt(self, step: int) -> Blocks:
+        """This step's blocks. A pass is a fresh permutation; runs of it are sorted by length before they are split
+        into steps, so that a step pads little, and the steps shuffled again.
         """
-        total, size = len(self.dealt), self.recipe.train.windows_per_step
+        total, size = len(self.blocks), self.recipe.train.blocks_per_step
         per_pass = max(1, total // size)
         generator = torch.Generator().manual_seed(_mix(self.recipe.train.seed, -1 - step // per_pass))
-        order = self.dealt[torch.randperm(total, generator=generator)[: per_pass * size]]
-        lengths = self.data.windows.lengths.cpu()
+        order, lengths = torch.randperm(total, generator=generator)[: per_pass * size], self.blocks.lengths
         runs = [run[torch.argsort(lengths[run], stable=True)] for run in order.split(size * _SORTED_STEPS)]
         steps = torch.cat(runs).split(size)
-        chosen: Tensor = steps[int(torch.randperm(len(steps), generator=generator)[step % per_pass])]
-        return chosen.to(self.device)
+        chosen = steps[int(torch.randperm(len(steps), generator=generator)[step % per_pass])]
+        return self.blocks.take(chosen).to(self.device)
 
     def _loss(self, batch: WindowBatch) -> Tensor:
         config, model, data = self.recipe.train, self.model, self.data
-        real, positions = random_cuts(batch.targets, config.cuts_per_window)
+        real, positions = cuts_of(batch.targets, config.cuts_per_block)
         rows, codes = next_events(batch, positions, real, config.horizon)
         targets = data.candidate_of[codes]
         replaced = torch.rand(len(self.bucket_rows), device=self.device) < config.id_dropout
@@ -222,25 +222,6 @@ class _Run:
         progress.seen(found.ndcg10, self.average)
 
 
-def learning_rate(config: TrainConfig, step: int) -> float:
-    """Linear warm-up, then a cosine down to a tenth."""
-    if step < config.warmup_steps:
-        return config.learning_rate * (step + 1) / config.warmup_steps
-    share = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
-    return config.learning_rate * (0.1 + 0.45 * (1 + math.cos(math.pi * share)))
-
-
 def _mix(seed: int, step: int) -> int:
     """One seed of a step: distinct for every (seed, step) a run can meet."""
     return (seed * 1_000_003 + step) % 2**63
-
-
-def _optimizer(model: Lime, config: TrainConfig) -> torch.optim.Optimizer:
-    """AdamW, decay on matrices only: gains, offsets and age tables have no scale to keep down."""
-    decayed = [p for p in model.parameters() if p.dim() == 2]
-    others = [p for p in model.parameters() if p.dim() != 2]
-    groups = [
-        {"params": decayed, "weight_decay": config.weight_decay},
-        {"params": others, "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)

@@ -1,4 +1,4 @@
-"""A window set as the model sees it: encoded items, candidates, counts, and padded batches of windows."""
+"""A window set as the model sees it: encoded items, candidates, counts, and padded batches of blocks."""
 
 from dataclasses import dataclass
 
@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from lime_model.batches import Events, ItemInputs
+from lime_model.blocks import Blocks
 from lime_model.features import FeatureSpec, encode_items
 from lime_model.vocabulary import Vocabulary
 from lime_model.windows import WindowSet
@@ -14,7 +15,7 @@ from schemas.errors import EmptyTableError
 
 @dataclass(frozen=True)
 class WindowBatch:
-    """Padded windows: codes of pairs, their events, and which positions may be targets."""
+    """Padded blocks: codes of pairs, their events, and which positions are targets."""
 
     codes: Tensor  # [B, N] int64 into the set's pairs
     events: Events
@@ -36,20 +37,14 @@ class TrainingSet:
         """The same set on a device."""
         return TrainingSet(**{name: value.to(device) for name, value in vars(self).items()})
 
-    def target_counts(self) -> Tensor:
-        """Training targets of each window [n]; a short last window may have none."""
-        w = self.windows
-        return w.lengths - w.is_last.long() - w.targets_from
-
-    def batch(self, index: Tensor) -> WindowBatch:
-        """Windows by index [B], padded at the end to the longest of them."""
-        w = self.windows
-        starts, lengths = w.offsets[index], w.lengths[index]
-        position = torch.arange(int(lengths.max()) if len(index) else 0, device=index.device)  # [N]
-        inside = position < lengths[:, None]  # [B, N]
-        flat = (starts[:, None] + position).where(inside, starts.new_zeros(()))
-        targets = inside & (position >= w.targets_from[index][:, None])
-        targets &= position < (lengths - w.is_last[index].long())[:, None]
+    def batch(self, blocks: Blocks) -> WindowBatch:
+        """Blocks on the set's device, padded at the end to the longest of them."""
+        w, lengths = self.windows, blocks.lengths
+        width = int(lengths.max()) if len(blocks) else 0
+        flat = blocks.start[:, None] + torch.arange(width, device=lengths.device)  # [B, N]
+        inside = flat < blocks.end[:, None]
+        targets = inside & (flat >= blocks.first[:, None])
+        flat = flat.where(inside, flat.new_zeros(()))
         events = Events(self.type_rows[w.types[flat]], w.event_ts[flat], lengths)
         return WindowBatch(w.codes[flat], events, targets)
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from lime_model.blocks import last_events
 from lime_model.config import TrainConfig
 from lime_model.model import Lime
 from lime_model.training_set import TrainingSet
@@ -106,12 +107,13 @@ def model_ranks(model: Lime, data: TrainingSet, chosen: ValidationSet) -> Tensor
     with torch.inference_mode():
         vectors = model.tower(data.pairs)
         weights = model.weights_of(vectors[data.candidate_pair])
-        longest = int(data.windows.lengths[chosen.windows].max()) if len(chosen.windows) else 1
+        last = last_events(data.windows, chosen.windows, model.config.max_history)
+        longest = int(last.lengths.max()) if len(last) else 1
         most = min(PAIR_NUMBERS // (len(data.counts) * model.units_per_pair), _ATTENTION // longest**2)
         size = max(1, min(_USERS_PER_BATCH, most))
-        for start in range(0, len(chosen.windows), size):
+        for start in range(0, len(last), size):
             part = slice(start, start + size)
-            batch = data.batch(chosen.windows[part])
+            batch = data.batch(last.take(part))
             cuts, events = (batch.events.length - 1)[:, None], batch.events.before_last()
             P = model.links_at_cuts(vectors[batch.codes[:, : events.event_ts.shape[1]]], events, cuts)[:, 0]
             excluded = _excluded(chosen.seen[part], len(data.counts)).to(P.device)

@@ -28,7 +28,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         memory = {"memory_slots": 16, "memory_reads": 2} if model.memory_slots else {}
         sizes = {"width": 8, "links": min(4, model.links), "ffn_width": 8, "buckets": 4, "max_history": 8, **memory}
         monkeypatch.setitem(MODELS, name, replace(model, **sizes))
-    short = TrainConfig(steps=6, validate_every=3, windows_per_step=4, cuts_per_window=4)
+    short = TrainConfig(steps=6, validate_every=3, blocks_per_step=4, cuts_per_block=4)
     monkeypatch.setattr(accuracy, "QUICK", short)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -9,7 +9,7 @@ from lime_model.config import TrainConfig
 
 
 def test_a_quick_run_says_what_links_cost_and_draws_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    short = TrainConfig(steps=4, validate_every=2, windows_per_step=4, cuts_per_window=4)
+    short = TrainConfig(steps=4, validate_every=2, blocks_per_step=4, cuts_per_block=4)
     monkeypatch.setattr(links, "QUICK", short)
     lines = [f"u{user} i{(user + step) % 12}" for user in range(10) for step in range(9)]
     (tmp_path / "ring.txt").write_text("\n".join(lines))

@@ -39,7 +39,7 @@ def test_links_attend_as_in_the_layer_and_a_product_with_them_has_at_most_their_
 
 
 def test_a_quick_run_compares_both_models_and_draws_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    short = TrainConfig(steps=4, validate_every=2, windows_per_step=4, cuts_per_window=4)
+    short = TrainConfig(steps=4, validate_every=2, blocks_per_step=4, cuts_per_block=4)
     monkeypatch.setattr(low_rank, "QUICK", short)
     lines = [f"u{user} i{(user + step) % 12}" for user in range(10) for step in range(9)]
     (tmp_path / "ring.txt").write_text("\n".join(lines))

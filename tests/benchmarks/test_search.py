@@ -13,7 +13,7 @@ SPACE = "[model]\nlayers = [1, 2]\n[train]\nlearning_rate = [0.01, 0.001, 0.1]\n
 
 @pytest.fixture
 def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    short = TrainConfig(steps=4, validate_every=2, windows_per_step=4, cuts_per_window=4)
+    short = TrainConfig(steps=4, validate_every=2, blocks_per_step=4, cuts_per_block=4)
     monkeypatch.setattr(search, "QUICK", short)
     lines = [f"u{user} i{(user + step) % 12}" for user in range(10) for step in range(9)]
     (tmp_path / "ring.txt").write_text("\n".join(lines))

@@ -14,7 +14,7 @@ from lime_model.validation import ABSENT
 
 @pytest.fixture(autouse=True)
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = TrainConfig(steps=4, validate_every=2, windows_per_step=4, cuts_per_window=4)
+    found = TrainConfig(steps=4, validate_every=2, blocks_per_step=4, cuts_per_block=4)
     monkeypatch.setattr(staleness, "QUICK", found)
 
 

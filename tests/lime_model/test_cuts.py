@@ -1,25 +1,27 @@
 import torch
 
-from lime_model.cuts import next_events, random_cuts
+from lime_model.blocks import training_blocks
+from lime_model.cuts import cuts_of, next_events
 from lime_model.specify import spec_of, vocabulary_of
 from lime_model.training_set import training_set
 from lime_model.windows import windows_of
 from tests.lime_model.samples import FEATURES, walks
 
 
-def test_cuts_are_distinct_targets_and_only_targets() -> None:
+def test_cuts_are_the_first_targets_and_only_targets() -> None:
     targets = torch.tensor([[False, True, True, True, False], [False, False, False, False, True]])
-    for _ in range(20):
-        real, positions = random_cuts(targets, 2)
-        assert real.tolist() == [[True, True], [True, False]]
-        assert set(positions[0].tolist()) <= {1, 2, 3} and len(set(positions[0].tolist())) == 2
-        assert int(positions[1, 0]) == 4
+    real, positions = cuts_of(targets, 2)
+    assert real.tolist() == [[True, True], [True, False]]
+    assert positions[real].tolist() == [1, 2, 4]
+    real, positions = cuts_of(targets, 7)
+    assert positions[real].tolist() == [1, 2, 3, 4]
 
 
 def test_a_cut_predicts_the_next_events_of_its_window_as_far_as_the_horizon() -> None:
     source = windows_of(walks(5))
-    batch = training_set(source, vocabulary_of(source, 4), spec_of(FEATURES, source.event_types)).batch(torch.arange(5))
-    real, positions = random_cuts(batch.targets, 12)
+    data = training_set(source, vocabulary_of(source, 4), spec_of(FEATURES, source.event_types))
+    batch = data.batch(training_blocks(source, 12, 3, 20))
+    real, positions = cuts_of(batch.targets, 12)
     cuts, codes = next_events(batch, positions, real, 3)
     expected = []
     for cut, (window, place) in enumerate(real.nonzero().tolist()):

@@ -127,7 +127,7 @@ def test_every_parameter_learns_from_a_next_event(settings: Settings) -> None:
 def test_each_learns_a_walk_around_a_ring(settings: Settings) -> None:
     model = config(**{**settings, "width": 16})
     source = windows_of([part for walk in walks() for part in cut_windows(walk, *model.window)])
-    steps = TrainConfig(steps=90, windows_per_step=16, validate_every=30, learning_rate=1e-2, exclude_seen=False)
+    steps = TrainConfig(steps=90, blocks_per_step=16, validate_every=30, learning_rate=1e-2, exclude_seen=False)
     recipe = Recipe(model, steps, vocabulary_of(source, 4), spec_of(FEATURES, source.event_types))
     trained = train(recipe, source, None, lambda line: None)
     assert trained.validation.ndcg10 > trained.popularity.ndcg10 + 0.2
@@ -136,7 +136,7 @@ def test_each_learns_a_walk_around_a_ring(settings: Settings) -> None:
 def test_every_position_that_a_full_history_may_end_at_is_trained() -> None:
     model = config(kind="sasrec", links=1, max_history=5)
     source = windows_of([part for walk in walks() for part in cut_windows(walk, *model.window)])
-    steps = TrainConfig(steps=1, windows_per_step=24, cuts_per_window=5, exclude_seen=False, weight_decay=0.0)
+    steps = TrainConfig(steps=1, blocks_per_step=24, cuts_per_block=5, exclude_seen=False, weight_decay=0.0)
     recipe = Recipe(model, steps, vocabulary_of(source, 4), spec_of(FEATURES, source.event_types))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(steps.seed)

@@ -1,5 +1,6 @@
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -18,14 +19,14 @@ from schemas.errors import ConfigError, GateError
 from tests.lime_model.samples import FEATURES, config, walks
 
 SHORT = TrainConfig(
-    steps=60, windows_per_step=8, cuts_per_window=6, validate_every=20, checkpoint_every=15, learning_rate=1e-2,
+    steps=60, blocks_per_step=8, cuts_per_block=6, validate_every=20, checkpoint_every=15, learning_rate=1e-2,
     warmup_steps=5, exclude_seen=False, patience=9,
 )  # fmt: skip
 
 
-def recipe(source: WindowSet, head: Head = "dot", **changes: float) -> Recipe:
+def recipe(source: WindowSet, head: Head = "dot", **changes: float | str) -> Recipe:
     settings = config(head=head, dropout=0.1)
-    known = {**vars(SHORT), **changes}
+    known: dict[str, Any] = {**vars(SHORT), **changes}
     spec = spec_of(FEATURES, source.event_types)
     return Recipe(settings, TrainConfig(**known), vocabulary_of(source, settings.buckets), spec)
 
@@ -162,19 +163,31 @@ def test_the_rate_warms_up_and_falls_to_a_tenth() -> None:
     assert rates[-1] == pytest.approx(SHORT.learning_rate / 10, rel=0.01)
 
 
-def test_a_pass_deals_every_window_as_often_as_its_targets_fill_its_cuts() -> None:
-    # 13, 12 and 11 targets in turn at 6 cuts: three times or twice; the window that is all context never
-    rows = [*walks(18), replace(walks(1)[0], user_id="context", targets_from=13)]
-    source = windows_of(rows)
+def test_a_pass_deals_every_block_once() -> None:
+    source = windows_of(walks(18))
     made = recipe(source)
     data = training_set(source, made.vocabulary, made.spec)
     run = training._Run(Lime, made, data, validation_set(data, made.train), silent, torch.device("cpu"))
-    expected = [n for n in range(18) for _ in range(3 if n % 3 == 0 else 2)]
-    # 42 deals in steps of 8: five whole steps a pass, what is over waits for another permutation
-    passes = [torch.cat([run._windows(step) for step in range(first, first + 5)]).tolist() for first in (0, 5)]
+    # 13, 12 and 11 targets in turn at 6 cuts: 42 blocks, in steps of 8 five whole ones a pass; what is over waits
+    assert len(run.blocks) == 42
+    passes = [torch.cat([run._dealt(step).first for step in range(first, first + 5)]).tolist() for first in (0, 5)]
     for dealt in passes:
-        left = list(expected)
-        for window in dealt:
-            left.remove(window)
-        assert len(left) == 2
+        assert len(set(dealt)) == 40 and set(dealt) <= set(run.blocks.first.tolist())
     assert passes[0] != passes[1]
+
+
+def test_products_are_rounded_in_steps_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    found: list[str] = []
+    step_loss, ranks = training._Run._loss, training.model_ranks
+
+    def noted(name: str) -> None:
+        found.append(f"{name} {torch.get_float32_matmul_precision()}")
+
+    monkeypatch.setattr(training._Run, "_loss", lambda run, batch: (noted("step"), step_loss(run, batch))[1])
+    monkeypatch.setattr(training, "model_ranks", lambda *words: (noted("validation"), ranks(*words))[1])
+    source = windows_of(walks(6))
+    train(recipe(source, steps=1, matmul_precision="medium"), source, None, silent)
+    assert found == ["step medium", "validation highest", "validation highest"]
+    assert torch.get_float32_matmul_precision() == "highest"
+    with pytest.raises(ConfigError, match="matmul_precision: expected one of highest, high, medium, found 'low'"):
+        TrainConfig(matmul_precision="low")

@@ -1,8 +1,7 @@
-from dataclasses import replace
-
 import pytest
 import torch
 
+from lime_model.blocks import Blocks
 from lime_model.training_set import training_set
 from lime_model.windows import Window, windows_of
 from schemas.errors import EmptyTableError
@@ -23,14 +22,13 @@ def test_candidates_are_the_items_with_training_events_and_their_latest_features
 
 
 def test_a_batch_is_padded_and_marks_its_targets() -> None:
-    data = training_set(windows_of([ONE, replace(TWO, targets_from=1)]), VOCABULARY, SPEC)
-    batch = data.batch(torch.tensor([1, 0]))
-    assert batch.events.length.tolist() == [2, 4]
-    assert batch.targets.int().tolist() == [[0, 1, 0, 0], [1, 1, 1, 0]]
+    data = training_set(windows_of([ONE, TWO]), VOCABULARY, SPEC)
+    batch = data.batch(Blocks(torch.tensor([4, 0]), torch.tensor([5, 0]), torch.tensor([6, 3])))
+    assert batch.events.length.tolist() == [2, 3]
+    assert batch.targets.int().tolist() == [[0, 1, 0], [1, 1, 1]]
     assert batch.codes[0, :2].tolist() == [0, 4]
     assert batch.events.event_type[0, :2].tolist() == [2, 0]  # `share` is unknown to the spec
-    assert batch.events.event_ts[1].tolist() == [1, 2, 30, 40]
-    assert data.target_counts().tolist() == [3, 1]
+    assert batch.events.event_ts[1].tolist() == [1, 2, 30]
 
 
 def test_windows_without_any_training_event_are_refused() -> None:
