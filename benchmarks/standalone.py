@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.short_lived import QUICK_JVM
 from jobs.jars import fetch_jars, spark_home
 
 ROOT = Path(__file__).parents[1]
@@ -116,6 +117,7 @@ def cluster_environment(python: Path) -> dict[str, str]:
         "SPARK_HOME": str(spark_home()),
         "SPARK_LOCAL_IP": "127.0.0.1",
         "PYSPARK_PYTHON": str(python),
+        "JDK_JAVA_OPTIONS": QUICK_JVM,
     }
 
 

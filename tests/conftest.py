@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
+from benchmarks.short_lived import INTERPRETED
 from benchmarks.tiny import write_platform
 from jobs.cli import main
 from jobs.session import default_conf, session_conf
@@ -18,8 +19,12 @@ Frame = Callable[..., DataFrame]
 
 @pytest.fixture(scope="session")
 def spark() -> Iterator[SparkSession]:
-    """`spark-conf/local.conf` on two cores with as few partitions as a few rows need."""
-    conf = {**session_conf(default_conf()), "spark.master": "local[2]", "spark.sql.shuffle.partitions": "2"}
+    """`spark-conf/local.conf` on two cores, for a few rows: few partitions, no compiled plans.
+
+    Nights in processes of their own run as users' do, but for those that are soon killed.
+    """
+    small = {"spark.master": "local[2]", "spark.sql.shuffle.partitions": "2", **INTERPRETED}
+    conf = {**session_conf(default_conf()), **small}
     session = SparkSession.builder.appName("lime-tests").config(map=conf).getOrCreate()
     yield session
     session.stop()

@@ -11,6 +11,7 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from benchmarks.faults.processes import LIME, Process
+from benchmarks.short_lived import short_lived_conf
 from benchmarks.tiny import USERS, write_platform
 from jobs.cli import main
 from jobs.config import load_config
@@ -45,7 +46,9 @@ def killed(config: Path) -> Path:
     """The lake of the first night, which trained a model and was killed once its links were committed."""
     root = config.parent / "lake"
     links = root / "link_embeddings" / "_delta_log" / "00000000000000000001.json"  # 0 makes the empty table
-    night = Process((*LIME, "nightly", "--config", str(config), "--lake", str(root)), root.with_suffix(".log"))
+    conf = short_lived_conf(root.with_suffix(".conf"))
+    words = ("nightly", "--config", str(config), "--lake", str(root), "--spark-conf", str(conf))
+    night = Process((*LIME, *words), root.with_suffix(".log"))
     assert night.wait_until(links.exists), f"the night ended by itself: {night.said[-2000:]}"
     night.kill()
     return root

@@ -9,8 +9,9 @@ from subprocess import TimeoutExpired
 
 from benchmarks.faults.cases import FAULTS, RANDOM, Fault
 from benchmarks.faults.record import Case, load, save, write_readme
-from benchmarks.faults.rig import OtherwiseError, Rig, short_lived_conf
+from benchmarks.faults.rig import OtherwiseError, Rig
 from benchmarks.harness import Figure, parser, present, say
+from benchmarks.short_lived import short_lived_conf
 from jobs.session import spark_session
 
 KILLS = 100

@@ -16,7 +16,6 @@ from benchmarks.faults.processes import LIME, Process
 from benchmarks.tiny import START, write_day, write_items, write_platform
 from jobs.cli import main as lime
 from jobs.lake import Lake
-from jobs.session import JAVA_OPTIONS, default_conf, read_properties
 from schemas.all_tables import TABLES
 from schemas.digest import canonical_json, table_digest
 from schemas.errors import EXIT_INPUT, EXIT_OK, EXIT_RETRY
@@ -40,14 +39,6 @@ class Outcome:
 
 class OtherwiseError(Exception):
     """A night that ended otherwise than it should."""
-
-
-def short_lived_conf(file: Path) -> Path:
-    """`local.conf` for a process that is soon killed: half of its time would go into compiling code for later."""
-    conf = read_properties(default_conf())
-    conf |= {JAVA_OPTIONS: f"{conf[JAVA_OPTIONS]} -XX:TieredStopAtLevel=1", "spark.sql.shuffle.partitions": "1"}
-    file.write_text("".join(f"{key} {value}\n" for key, value in conf.items()))
-    return file
 
 
 class Rig:

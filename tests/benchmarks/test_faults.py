@@ -9,7 +9,8 @@ from benchmarks.faults.__main__ import figures, still_to_do
 from benchmarks.faults.cases import FAULTS, RANDOM
 from benchmarks.faults.kills import at_random
 from benchmarks.faults.record import BEGIN, END, Case, load, readme_table, save, write_readme
-from benchmarks.faults.rig import Rig, short_lived_conf
+from benchmarks.faults.rig import Rig
+from benchmarks.short_lived import short_lived_conf
 from schemas.user_history import USER_HISTORY
 
 ROOT = Path(__file__).parents[2]
