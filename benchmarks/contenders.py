@@ -23,8 +23,9 @@ MODELS = {
     "hstu": ModelConfig(kind="hstu", links=1),
     TRANSFORMER: ModelConfig(kind="sasrec", links=1),  # SASRec's encoder below its attention
 }
+WINDOWS = {"blocks_per_step": 20, "cuts_per_block": 25}  # one pass of a causal model serves a whole window
 # a pair costs the transformer O(N), so that a full softmax of a few thousand items takes seconds a step
-TRAINING = {TRANSFORMER: {"negatives": 256}}
+TRAINING = {"sasrec": WINDOWS, "hstu": WINDOWS, TRANSFORMER: {**WINDOWS, "negatives": 256}}
 
 
 def read_settings(file: Path) -> Settings:
