@@ -5,10 +5,11 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from pyspark.errors import PySparkException
+from pyspark.errors import AnalysisException, PySparkException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
@@ -170,3 +171,28 @@ def test_another_schema_is_refused_on_write_and_on_read(lake: Lake, frame: Frame
 def test_a_catalog_needs_a_staging_path(spark: SparkSession) -> None:
     with pytest.raises(ConfigError, match=r"lake\.staging: expected a path"):
         Lake(spark, "spark_catalog.somewhere")
+
+
+class HalfMadeError(AnalysisException):
+    """What Delta says, now and then, where a rival's first commit comes between its two looks at the place."""
+
+    def getCondition(self) -> str:  # noqa: N802 - Spark's name
+        return "DELTA_CREATE_TABLE_WITH_NON_EMPTY_LOCATION"
+
+
+def test_a_table_that_a_rival_is_making_is_waited_for(
+    spark: SparkSession, root: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lake, rival = Lake(spark, root), Lake(spark, root)
+    assert not lake.exists(USERS)
+
+    def refused(statement: str) -> DataFrame:
+        raise HalfMadeError("not empty and not a table")
+
+    monkeypatch.setattr(lake, "spark", SimpleNamespace(sql=refused))
+    monkeypatch.setattr("jobs.lake.sleep", lambda seconds: None)
+    with pytest.raises(RetryableError, match="users: expected a table or nothing at .*, found files and no commit"):
+        lake.create(USERS)
+    monkeypatch.setattr("jobs.lake.sleep", lambda seconds: rival.create(USERS))
+    lake.create(USERS)
+    assert lake.exists(USERS)
