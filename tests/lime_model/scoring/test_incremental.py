@@ -107,7 +107,7 @@ def full_lists(now: World) -> TopK:
     return open_scorer(now.candidates, WIDTH).top_k(now.P, *now.filters)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(seed=st.integers(0, 2**31), head=st.sampled_from(HEADS), ties=st.booleans())
 def test_twenty_nights_of_churn_merged_equal_twenty_nights_scored_in_full(seed: int, head: str, ties: bool) -> None:
     g, kind = torch.Generator().manual_seed(seed), (head, ties)
