@@ -253,7 +253,7 @@ class Lake:
     def create(self, contract: TableContract) -> None:
         """Make the table from its contract, NOT NULL and properties included, if it is not there.
 
-        Raises RetryableError where files without a commit stay at its place: a rival's, or a killed writer's.
+        Raises RetryableError where files without a commit stay at its place.
         """
         if self.exists(contract):
             return
@@ -274,8 +274,8 @@ class Lake:
             if self.exists(contract):
                 return
         raise RetryableError(
-            f"table {contract.name}: expected a table or nothing at {self.name(contract)}, found files and no commit; "
-            "if no other writer is at work, one was killed while it made the table: remove the files"
+            f"table {contract.name}: expected a table or nothing at {self.name(contract)}, found files and no commit "
+            f"after {ATTEMPTS} looks"
         )
 
     def committed(self, contract: TableContract, stamp: Stamp) -> int | None:
