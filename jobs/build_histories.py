@@ -5,11 +5,12 @@ between the last cut-off and tonight's, and of past item intervals that were cor
 and items version, cut-off, history length) is kept in the commit of `user_history` itself.
 """
 
-from datetime import UTC, datetime
+from datetime import datetime
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from jobs.changes import Watermark, had_ended, happened, is_since
 from jobs.histories import as_histories, as_seen
 from jobs.rewrite import in_buckets, replace_users
 from jobs.stage import Night, StageReport, job_parser, run_alone, timestamp
@@ -35,7 +36,7 @@ def run(night: Night) -> StageReport:
     seen = as_seen(before).withColumn("run_id", F.lit(night.run_id))
     # user_seen first: the watermark lives in user_history, so a kill in between repeats both.
     _replace(night, USER_SEEN, seen, touched, {})
-    written = _replace(night, USER_HISTORY, history, touched, watermark)
+    written = _replace(night, USER_HISTORY, history, touched, watermark.stamp)
     rows_in = written if touched is None else touched.count()
     return StageReport(rows_in=rows_in, rows_out=written)
 
@@ -46,42 +47,36 @@ def touched_users(night: Night) -> DataFrame | None:
     return _touched(night, before, watermark)
 
 
-def _inputs(night: Night) -> tuple[DataFrame, DataFrame, dict[str, object]]:
+def _inputs(night: Night) -> tuple[DataFrame, DataFrame, Watermark]:
     """Events before the cut-off, items, and the watermark that they make."""
     lake = night.lake
     events, items = lake.read(EVENTS), lake.read(ITEMS)
-    versions = {"events": lake.reads["events"], "items": lake.reads["items"]}
     length = night.config.model.max_history
-    watermark = {**versions, "cutoff": night.cutoff.isoformat(), "history_length": length}
-    return events.where(F.col("event_ts") < timestamp(night.cutoff)), items, watermark
+    watermark = Watermark(lake.reads["events"], lake.reads["items"], night.cutoff, length)
+    return events.where(happened(F.col("event_ts"), timestamp(night.cutoff))), items, watermark
 
 
-def _touched(night: Night, before: DataFrame, now: dict[str, object]) -> DataFrame | None:
+def _touched(night: Night, before: DataFrame, now: Watermark) -> DataFrame | None:
     """Users whose rows must be made again, once each; None: everybody."""
     commit = night.lake.last_commit(USER_HISTORY, STAGE)
-    last = dict(commit.inputs) if commit else {}
-    if not night.lake.exists(USER_SEEN) or last.get("history_length") != now["history_length"]:
+    last = Watermark.of(commit) if commit and night.lake.exists(USER_SEEN) else None
+    if last is None or not last.leads_to(now):
         return None
-    cutoff = datetime.fromisoformat(str(last["cutoff"])).astimezone(UTC)
-    if cutoff > night.cutoff:
-        return None
-    since = before.where(F.col("event_ts") >= timestamp(cutoff)).select("user_id")
-    users = since
-    if last["events"] != now["events"]:
-        added = night.lake.changes(EVENTS, int(str(last["events"])), int(str(now["events"])))
-        users = users.union(added.select("user_id"))
-    if last["items"] != now["items"]:
-        users = users.union(_users_of_corrected_items(night, int(str(last["items"])), cutoff))
+    users = before.where(is_since(F.col("event_ts"), timestamp(last.cutoff))).select("user_id")
+    if last.events != now.events:
+        users = users.union(night.lake.changes(EVENTS, last.events, now.events).select("user_id"))
+    if last.items != now.items:
+        users = users.union(_users_of_corrected_items(night, last))
     return users.distinct()
 
 
-def _users_of_corrected_items(night: Night, last_version: int, cutoff: datetime) -> DataFrame:
+def _users_of_corrected_items(night: Night, last: Watermark) -> DataFrame:
     """Users whose history holds an item whose intervals before the last cut-off are not what they were.
 
     Intervals that opened or closed since then touch candidates, and only events that are touched anyway.
     """
-    then = _intervals_before(night.lake.read(ITEMS, last_version), cutoff)
-    now = _intervals_before(night.lake.read(ITEMS), cutoff)
+    then = _intervals_before(night.lake.read(ITEMS, last.items), last.cutoff)
+    now = _intervals_before(night.lake.read(ITEMS), last.cutoff)
     changed = then.exceptAll(now).union(now.exceptAll(then)).select("item_id").distinct()
     held = night.lake.read(USER_HISTORY).select("user_id", F.explode("item_ids").alias("item_id"))
     return held.join(F.broadcast(changed), on=["item_id"], how="left_semi").select("user_id")
@@ -90,8 +85,8 @@ def _users_of_corrected_items(night: Night, last_version: int, cutoff: datetime)
 def _intervals_before(items: DataFrame, cutoff: datetime) -> DataFrame:
     """What the item intervals said of the time before `cutoff`."""
     cut = timestamp(cutoff)
-    ended = F.when(F.col("valid_to") < cut, F.col("valid_to"))
-    return items.where(F.col("valid_from") < cut).select(
+    ended = F.when(had_ended(F.col("valid_to"), cut), F.col("valid_to"))
+    return items.where(happened(F.col("valid_from"), cut)).select(
         "item_id", "valid_from", ended.alias("valid_to"), "features"
     )
 

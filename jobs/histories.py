@@ -3,6 +3,7 @@
 from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
+from jobs.changes import holds
 from schemas.digest import row_digest
 from schemas.types import user_bucket
 
@@ -17,12 +18,9 @@ def with_item_features(events: DataFrame, items: DataFrame) -> DataFrame:
     """
     intervals = items.select("item_id", "valid_from", "valid_to", "features").alias("i")
     e = events.alias("e")
-    holds = (
-        (F.col("e.item_id") == F.col("i.item_id"))
-        & (F.col("e.event_ts") >= F.col("i.valid_from"))
-        & (F.col("i.valid_to").isNull() | (F.col("e.event_ts") < F.col("i.valid_to")))
-    )
-    joined = e.join(intervals, on=holds, how="left")
+    start, end = F.col("i.valid_from"), F.col("i.valid_to")
+    then = holds(start, end, end.isNull(), F.col("e.event_ts"))
+    joined = e.join(intervals, on=(F.col("e.item_id") == F.col("i.item_id")) & then, how="left")
     return joined.select("e.*", F.coalesce("i.features", F.lit("{}")).alias("features"))
 
 

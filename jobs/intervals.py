@@ -5,6 +5,7 @@ from datetime import datetime
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from jobs.changes import holds_until
 from jobs.stage import timestamp
 from schemas.digest import row_digest
 
@@ -16,10 +17,8 @@ UNCHANGED, CHANGED, NEW, GONE = "unchanged", "changed", "new", "gone"
 
 def as_of(intervals: DataFrame, moment: datetime) -> DataFrame:
     """The interval of each key that holds the last instant before `moment`: at most one row a key."""
-    cut = timestamp(moment)
-    return intervals.where(
-        (F.col("valid_from") < cut) & (F.col("valid_to").isNull() | (F.col("valid_to") >= cut))
-    )
+    start, end = F.col("valid_from"), F.col("valid_to")
+    return intervals.where(holds_until(start, end, end.isNull(), timestamp(moment)))
 
 
 def compare_snapshot(

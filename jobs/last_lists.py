@@ -17,6 +17,7 @@ from pyspark.errors import PySparkException
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
+from jobs.changes import is_let_go
 from jobs.config import ScoreConfig
 from jobs.intervals import as_of
 from jobs.lake import Commit
@@ -125,6 +126,6 @@ def inputs_hash() -> Column:
 
 def expired_items(config: ScoreConfig, last: LastLists, now: datetime) -> Column:
     """array<string>: items of `seen` that the window held back for the last lists and may hold back no more."""
-    entered, left = (timestamp(moment - timedelta(days=config.seen_days)) for moment in (last.cutoff, now))
-    expired = F.filter("seen", lambda entry: (entry["last_ts"] >= entered) & (entry["last_ts"] < left))
+    then, since = (timestamp(moment - timedelta(days=config.seen_days)) for moment in (last.cutoff, now))
+    expired = F.filter("seen", lambda entry: is_let_go(entry["last_ts"], then, since))
     return F.transform(expired, lambda entry: entry["item_id"])

@@ -5,6 +5,7 @@ from datetime import timedelta
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
+from jobs.changes import is_held_back
 from jobs.last_lists import KEPT, LastLists, expired_items, inputs_hash, with_last_lists
 from jobs.stage import Night, timestamp
 from schemas.link_embeddings import LINK_EMBEDDINGS
@@ -61,5 +62,5 @@ def seen_items(night: Night) -> Column:
         kept = F.filter(kept, lambda entry: entry["event_type"].isin(*config.seen_types))
     if config.seen_days:
         since = timestamp(night.cutoff - timedelta(days=config.seen_days))
-        kept = F.filter(kept, lambda entry: entry["last_ts"] >= since)
+        kept = F.filter(kept, lambda entry: is_held_back(entry["last_ts"], since))
     return F.transform(kept, lambda entry: entry["item_id"])
