@@ -9,8 +9,10 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
+from time import sleep
 
 from delta.exceptions import captured as delta_errors  # importing it is what makes PySpark raise these
+from pyspark.errors import AnalysisException
 
 from schemas.contract import TableContract
 from schemas.errors import RetryableError
@@ -29,6 +31,8 @@ CONFLICTS = (
     delta_errors.ConcurrentDeleteDeleteException,
     delta_errors.ConcurrentTransactionException,
 )
+_HALF_MADE = "DELTA_CREATE_TABLE_WITH_NON_EMPTY_LOCATION"  # a rival has begun to make the table
+_CREATION_SECONDS = 0.5  # in which that rival commits
 
 
 @dataclass(frozen=True)
@@ -101,13 +105,17 @@ def commit_again(contract: TableContract, commit: Callable[[], None]) -> None:
         try:
             commit()
             return
-        except CONFLICTS as error:
+        except (*CONFLICTS, AnalysisException) as error:
+            half_made = error.getCondition() == _HALF_MADE
+            if not half_made and not isinstance(error, CONFLICTS):
+                raise
             said = str(error).strip().splitlines()[0]
             if attempt == ATTEMPTS:
                 raise RetryableError(
                     f"table {contract.name}: expected no other writer, found one in {ATTEMPTS} attempts: {said}"
                 ) from error
             log.warning("table %s: another writer was first, the commit is tried again: %s", contract.name, said)
+            sleep(_CREATION_SECONDS if half_made else 0)
 
 
 def transaction_id(stamp: Stamp) -> str:

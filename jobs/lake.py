@@ -8,21 +8,16 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import islice, takewhile
 from pathlib import Path
-from time import sleep
 from typing import Any, Protocol
 
-from pyspark.errors import AnalysisException
 from pyspark.sql import DataFrame, SparkSession
 
-from jobs.commits import ATTEMPTS, MAINTAIN, Commit, Stamp, commit_again, effective, transaction_id
+from jobs.commits import MAINTAIN, Commit, Stamp, commit_again, effective, transaction_id
 from jobs.delta_log import DeltaLog
 from schemas.contract import TableContract
 from schemas.errors import ConfigError, EmptyTableError, RetryableError
 
 __all__ = ["Commit", "Lake", "Stamp"]
-
-_HALF_MADE = "DELTA_CREATE_TABLE_WITH_NON_EMPTY_LOCATION"
-_CREATION_SECONDS = 0.5
 
 
 class Writer(Protocol):
@@ -251,10 +246,7 @@ class Lake:
         return next((c.version + 1 for c in newest if "restored_to" in c.stamp), 1)
 
     def create(self, contract: TableContract) -> None:
-        """Make the table from its contract, NOT NULL and properties included, if it is not there.
-
-        Raises RetryableError where files without a commit stay at its place.
-        """
+        """Make the table from its contract, NOT NULL and properties included, if it is not there."""
         if self.exists(contract):
             return
         columns = ", ".join(
@@ -263,20 +255,7 @@ class Lake:
         partitions = f" PARTITIONED BY ({', '.join(contract.partition_by)})" if contract.partition_by else ""
         properties = ", ".join(f"'{key}' = '{value}'" for key, value in contract.table_properties.items())
         table = f"{self.name(contract)} ({columns}) USING delta{partitions} TBLPROPERTIES ({properties})"
-        for _ in range(ATTEMPTS):
-            try:
-                self.spark.sql(f"CREATE TABLE IF NOT EXISTS {table}")
-                return
-            except AnalysisException as error:
-                if error.getCondition() != _HALF_MADE:
-                    raise
-            sleep(_CREATION_SECONDS)  # a rival that was first commits within this time
-            if self.exists(contract):
-                return
-        raise RetryableError(
-            f"table {contract.name}: expected a table or nothing at {self.name(contract)}, found files and no commit "
-            f"after {ATTEMPTS} looks"
-        )
+        self.spark.sql(f"CREATE TABLE IF NOT EXISTS {table}")
 
     def committed(self, contract: TableContract, stamp: Stamp) -> int | None:
         """The version that holds this run's and stage's commit, if it is among the newest ones."""

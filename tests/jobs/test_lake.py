@@ -190,9 +190,9 @@ def test_a_table_that_a_rival_is_making_is_waited_for(
         raise HalfMadeError("not empty and not a table")
 
     monkeypatch.setattr(lake, "spark", SimpleNamespace(sql=refused))
-    monkeypatch.setattr("jobs.lake.sleep", lambda seconds: None)
-    with pytest.raises(RetryableError, match="users: expected a table or nothing at .*, found files and no commit"):
-        lake.create(USERS)
-    monkeypatch.setattr("jobs.lake.sleep", lambda seconds: rival.create(USERS))
-    lake.create(USERS)
+    monkeypatch.setattr("jobs.commits.sleep", lambda seconds: None)
+    with pytest.raises(RetryableError, match=r"users: expected no other writer, .* not empty and not a table"):
+        commit_again(USERS, lambda: lake.create(USERS))
+    monkeypatch.setattr("jobs.commits.sleep", lambda seconds: rival.create(USERS))
+    commit_again(USERS, lambda: lake.create(USERS))
     assert lake.exists(USERS)
