@@ -43,7 +43,7 @@ def shifted_rows(rows: Tensor, starts: Tensor, width: int) -> Tensor:
 
 
 class _ShiftedRows(torch.autograd.Function):
-    """A gather whose gradient is n adds of whole slices: torch's own adds number by number."""
+    """A gather whose gradient adds whole slices, one a distinct start: torch's own adds number by number."""
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor, starts: Tensor, width: int) -> Tensor:
@@ -55,8 +55,10 @@ class _ShiftedRows(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         (starts,) = ctx.saved_tensors
         width, total = grad.shape[2], grad.new_zeros(len(grad), ctx.length)
-        for number, start in enumerate(starts.tolist()):
-            total[:, start : start + width] += grad[:, number]
+        distinct, place = starts.unique(return_inverse=True)
+        sums = fn.one_hot(place).to(grad.dtype).T @ grad  # [R, starts, width]
+        for number, start in enumerate(distinct.tolist()):
+            total[:, start : start + width] += sums[:, number]
         return total, None, None
 
 
