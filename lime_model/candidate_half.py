@@ -22,6 +22,8 @@ class CandidateHalf(nn.Module):
         # No biases on V and O: they would be one constant in G, and a dot head's G stays zero.
         self.value = nn.Linear(d, d, bias=False)
         self.out = nn.Linear(d, d, bias=False)
+        for carried in (self.value, self.out):  # so that a dot head starts as a similarity of items
+            nn.init.eye_(carried.weight)
         self.bias = nn.Linear(d, 1)  # b: a function of the item vector
         if self.head == "linear":
             self.vector = nn.Parameter(torch.randn(d) * d**-0.5)

@@ -118,6 +118,8 @@ class LinkLayer(nn.Module):
         self.ffn_in = nn.Linear(width, ffn_width)
         self.ffn_out = nn.Linear(ffn_width, width)
         self.dropout = SharedDropout(config.dropout)
+        for carried in (self.value, self.out):  # a link starts as a mean of the events it attends to
+            nn.init.eye_(carried.weight)
 
     def update_history(self, history: Tensor, links: Tensor) -> Tensor:
         """History [B, N, d] attends to links [B or 1, L, d] -> [B, N, d]."""

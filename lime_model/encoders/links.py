@@ -25,7 +25,8 @@ class LinkEncoder(Encoder):
         super().__init__()
         self.max_history = config.max_history
         self.memory = InterestMemory(config) if config.memory_slots else None
-        self.links = nn.Parameter(torch.randn(config.attending_links, config.width))
+        # small beside what they find, which else is a third of a link at first
+        self.links = nn.Parameter(0.1 * torch.randn(config.attending_links, config.width))
         self.ages = AgeBuckets(config)
         self.norm = nn.LayerNorm(config.width)
 
