@@ -7,15 +7,17 @@ from torch import Tensor, nn
 
 from lime_model.batches import CandidateWeights
 from lime_model.config import ModelConfig
+from lime_model.features import FeatureSpec
+from lime_model.tasks import TypeTasks
 
 
 class CandidateHalf(nn.Module):
     """Attention of a candidate over the raw links, and the head (arXiv 2510.18239)."""
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig, spec: FeatureSpec) -> None:
         super().__init__()
         d, F = config.width, config.score_width
-        self.heads, self.head = config.heads, config.head
+        self.heads, self.head, self.score_width = config.heads, config.head, F
         self.item_norm, self.link_norm = nn.LayerNorm(d), nn.LayerNorm(d)
         self.query = nn.Linear(d, d, bias=False)
         self.key = nn.Linear(d, d, bias=False)
@@ -31,6 +33,7 @@ class CandidateHalf(nn.Module):
             self.hidden_links = nn.Linear(d, F, bias=False)  # W_1z
             self.hidden_item = nn.Linear(d, F)  # W_1c, b_1
             self.hidden_out = nn.Parameter(torch.randn(F) * F**-0.5)  # w_2
+        self.tasks = TypeTasks(config, spec) if config.task_types else None
 
     def attention(self, items: Tensor, links: Tensor) -> Tensor:
         """Item vectors [C, d], raw links [L, d] -> A [C, H, L]."""
@@ -39,14 +42,16 @@ class CandidateHalf(nn.Module):
         scores = torch.einsum("che,lhe->chl", q, k) / math.sqrt(q.shape[-1])
         return torch.softmax(scores, dim=-1)
 
-    def forward(self, items: Tensor, links: Tensor) -> CandidateWeights:
-        """Item vectors [C, d], raw links [L, d] -> CandidateWeights."""
-        return CandidateWeights(
-            A=self.attention(items, links),
-            G=self.hidden_item(items) if self.head == "mlp" else None,
-            w=items if self.head == "dot" else None,
-            b=self.bias(items).squeeze(-1),
-        )
+    def forward(self, items: Tensor, links: Tensor, mix: Tensor | None) -> CandidateWeights:
+        """Item vectors [C, d], raw links [L, d] -> CandidateWeights, of the ranked score or of another mix of tasks."""
+        w, b = items if self.head == "dot" else None, self.bias(items).squeeze(-1)
+        if self.tasks is not None:
+            chosen = self.tasks.ranking if mix is None else mix
+            b = self.tasks.mixed(b, items, chosen)
+            if w is not None or mix is not None:  # else `constants` has it
+                w = ((self._next_event() if w is None else w) * self.tasks.gain(chosen)).expand(len(items), -1)
+        G = self.hidden_item(items) if self.head == "mlp" else None
+        return CandidateWeights(self.attention(items, links), G, w, b)
 
     def fold(self) -> Tensor:
         """fold [H, d, F] with T_u[h, l] = P[u, l] @ fold[h]."""
@@ -58,10 +63,16 @@ class CandidateHalf(nn.Module):
             return folded @ self.vector[:, None]  # [H, d, 1]
         return folded @ self.hidden_links.weight.T if self.head == "mlp" else folded
 
-    def constants(self, F: int) -> tuple[Tensor, Tensor]:
+    def constants(self) -> tuple[Tensor, Tensor]:
         """g [F] and w [F]: what stands in for G and w where they are the same for all items."""
-        zeros = self.bias.weight.new_zeros(F)
-        return zeros, self.hidden_out if self.head == "mlp" else torch.ones_like(zeros)
+        w = self._next_event()
+        if self.tasks is not None:
+            w = w * self.tasks.gain(self.tasks.ranking)
+        return torch.zeros_like(w), w
+
+    def _next_event(self) -> Tensor:
+        """w [F] of the next event's output, where it is the same for all items."""
+        return self.hidden_out if self.head == "mlp" else self.bias.weight.new_ones(self.score_width)
 
 
 class DotHalf(nn.Module):
@@ -73,7 +84,7 @@ class DotHalf(nn.Module):
         super().__init__()
         self.register_buffer("identity", torch.eye(config.width)[None], persistent=False)
 
-    def forward(self, items: Tensor, links: None) -> CandidateWeights:
+    def forward(self, items: Tensor, links: None, mix: None) -> CandidateWeights:
         """Item vectors [C, d] -> CandidateWeights with H = L = 1 and A = 1."""
         return CandidateWeights(A=items.new_ones(len(items), 1, 1), G=None, w=items, b=items.new_zeros(len(items)))
 
@@ -81,7 +92,7 @@ class DotHalf(nn.Module):
         """[1, d, d]."""
         return self.identity
 
-    def constants(self, F: int) -> tuple[Tensor, Tensor]:
+    def constants(self) -> tuple[Tensor, Tensor]:
         """g [F]: zeros. w [F] is never used, every item has its own."""
-        zeros = self.identity.new_zeros(F)
+        zeros = self.identity.new_zeros(self.identity.shape[-1])
         return zeros, zeros

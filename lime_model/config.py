@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any, Literal, Self, cast
+from typing import Any, Literal, Self, cast, get_args, get_origin
 
 from schemas.errors import ConfigError
 
@@ -57,8 +57,10 @@ def _check_type(where: str, annotation: object, value: object) -> None:
         right = isinstance(value, int | float) and not isinstance(value, bool)
     elif annotation is bool:
         right = isinstance(value, bool)
-    elif annotation in (tuple[int, ...], Head):
-        right = isinstance(value, str) if annotation is Head else isinstance(value, list | tuple)
+    elif get_origin(annotation) is tuple:
+        right = isinstance(value, list | tuple)
+        for each in value if isinstance(value, list | tuple) else ():
+            _check_type(where, get_args(annotation)[0], each)
     else:
         right = isinstance(value, str)
     require(right, where, str(annotation), value)
@@ -83,6 +85,9 @@ class ModelConfig(_Json):
     # N: events read of a history. A full history's oldest event only dates the next one (see ages.py).
     max_history: int = 50
     use_times: bool = True  # off for data without timestamps
+    # event types; of each a binary output learns, beside the next event, whether an event would be of this type
+    task_types: tuple[str, ...] = ()
+    task_weights: tuple[float, ...] = ()  # of these outputs in the score that orders lists, where the next event's is 1
     # Bucket bounds: value v falls into the bucket that counts the bounds <= v.
     rank_bounds: tuple[int, ...] = (
         1,
@@ -127,6 +132,7 @@ class ModelConfig(_Json):
         for name in ("width", "links", "heads", "layers", "ffn_width", "mlp_width", "buckets", "memory_reads"):
             require(getattr(self, name) >= 1, f"ModelConfig.{name}", "at least 1", getattr(self, name))
         self._check_kind()
+        self._check_tasks()
         require(self.width % self.heads == 0, "ModelConfig.width", f"a multiple of {self.heads} heads", self.width)
         require(self.head in HEADS, "ModelConfig.head", f"one of {HEADS}", self.head)
         require(0.0 <= self.dropout < 1.0, "ModelConfig.dropout", "in [0, 1)", self.dropout)
@@ -139,11 +145,18 @@ class ModelConfig(_Json):
             self.time_bounds_s,
         )
 
+    def _check_tasks(self) -> None:
+        types, count = self.task_types, len(self.task_types)
+        require(len(set(types)) == count, "ModelConfig.task_types", "distinct event types", types)
+        weights = self.task_weights
+        fit = len(weights) == count and all(map(math.isfinite, weights))
+        require(fit, "ModelConfig.task_weights", f"one number for each of {count} task_types", weights)
+
     def _check_kind(self) -> None:
         kinds = LINK_KINDS + DOT_KINDS
         require(self.kind in kinds, "ModelConfig.kind", f"one of {', '.join(kinds)}", self.kind)
         if self.kind in DOT_KINDS:
-            for name, only in (("links", 1), ("head", "dot"), ("memory_slots", 0)):
+            for name, only in (("links", 1), ("head", "dot"), ("memory_slots", 0), ("task_types", ())):
                 found = getattr(self, name)
                 require(found == only, f"ModelConfig.{name}", f"{only!r}, as kind is {self.kind}", found)
         if self.memory_slots:
@@ -193,6 +206,7 @@ class TrainConfig(_Json):
     warmup_steps: int = 50
     weight_decay: float = 0.2
     label_smoothing: float = 0.05
+    task_loss: float = 0.1  # weight of the binary tasks' mean loss, where the model has such tasks
     device: str = "auto"  # cpu, gpu, or auto: a GPU where there is one
     # of float32 products in a step: as torch has it, highest, high, or medium (rounded to bfloat16 where there are
     # units for it, and nothing else)
@@ -223,7 +237,7 @@ class TrainConfig(_Json):
         require(self.device in ("auto", "cpu", "gpu"), "TrainConfig.device", "auto, cpu or gpu", self.device)
         precision, known = self.matmul_precision, ("highest", "high", "medium")
         require(precision in known, "TrainConfig.matmul_precision", f"one of {', '.join(known)}", precision)
-        for name in ("weight_decay", "full_softmax_up_to", "warmup_steps", "seed"):
+        for name in ("weight_decay", "full_softmax_up_to", "warmup_steps", "seed", "task_loss"):
             require(getattr(self, name) >= 0, f"TrainConfig.{name}", "at least 0", getattr(self, name))
         for name in ("label_smoothing", "average_decay", "id_dropout", "margin"):
             require(0.0 <= getattr(self, name) < 1.0, f"TrainConfig.{name}", "in [0, 1)", getattr(self, name))

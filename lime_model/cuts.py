@@ -17,10 +17,12 @@ def cuts_of(targets: Tensor, count: int) -> tuple[Tensor, Tensor]:
 
 
 def next_events(batch: WindowBatch, positions: Tensor, real: Tensor, horizon: int) -> tuple[Tensor, Tensor]:
-    """Cuts [B, Q] -> R pairs: which of the real cuts, and the code of one of the targets among its next events."""
+    """Cuts [B, Q] -> R pairs: which of the real cuts, and where one of the targets among its next events stands in the
+    batch [B * N].
+    """
     width, device = batch.codes.shape[1], positions.device
     ahead = positions[..., None] + torch.arange(horizon, device=device)  # [B, Q, T]
     window, inside = torch.arange(len(ahead), device=device)[:, None, None], ahead.clamp(max=width - 1)
     there = (ahead < width) & batch.targets[window, inside]
     cut, step = there[real].nonzero().unbind(1)
-    return cut, batch.codes[window, inside][real][cut, step]
+    return cut, (window * width + inside)[real][cut, step]

@@ -1,4 +1,4 @@
-"""Next-event losses over scores: full softmax, or sampled softmax with log-Q correction."""
+"""Losses over scores: of the next event full softmax, or sampled with log-Q correction; of binary tasks log loss."""
 
 import torch
 from torch import Tensor
@@ -12,6 +12,11 @@ def full_softmax(scores: Tensor, rows: Tensor, targets: Tensor, smoothing: float
     """
     own = scores[rows, targets] * (1.0 - smoothing) + (scores.mean(1) * smoothing)[rows]
     return (scores.logsumexp(1)[rows] - own).mean()
+
+
+def type_loss(outputs: Tensor, types: Tensor, own: Tensor) -> Tensor:
+    """Outputs [R, T] of the binary tasks, their event types [T], and the types that R events have -> mean log loss."""
+    return fn.binary_cross_entropy_with_logits(outputs, (own[:, None] == types).to(outputs.dtype))
 
 
 def sampling_odds(counts: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from lime_model.encoders import make_encoder
 from lime_model.features import FeatureSpec
 from lime_model.folded import FoldedHead, score_all, score_pairs
 from lime_model.items import ItemTower
+from lime_model.tasks import TypeTasks
 from lime_model.vocabulary import Vocabulary
 from schemas.errors import ConfigError
 
@@ -37,7 +38,7 @@ class Lime(nn.Module):
         self.event_type = nn.Embedding(spec.event_type_rows, d)
         self.gap = nn.Embedding(len(config.time_bounds_s) + 2, d)
         self.encoder = make_encoder(config)
-        self.candidates = DotHalf(config) if config.kind in DOT_KINDS else CandidateHalf(config)
+        self.candidates = DotHalf(config) if config.kind in DOT_KINDS else CandidateHalf(config, spec)
         self.dropout = nn.Dropout(config.dropout)
         self.register_buffer("time_bounds", torch.tensor(config.time_bounds_s), persistent=False)
         for table in (self.event_type, self.gap):
@@ -58,10 +59,15 @@ class Lime(nn.Module):
         """Items of leading shape [C] -> their cached half of the score."""
         return self.weights_of(self.tower(items))
 
-    def weights_of(self, vectors: Tensor) -> CandidateWeights:
-        """Item vectors [C, d] -> CandidateWeights."""
-        weights: CandidateWeights = self.candidates(vectors, self.encoder.keys())
+    def weights_of(self, vectors: Tensor, mix: Tensor | None = None) -> CandidateWeights:
+        """Item vectors [C, d] -> CandidateWeights of the ranked score, or of another mix of outputs (see tasks.py)."""
+        weights: CandidateWeights = self.candidates(vectors, self.encoder.keys(), mix)
         return weights
+
+    @property
+    def tasks(self) -> TypeTasks | None:
+        """What is learnt beside the next event."""
+        return self.candidates.tasks if isinstance(self.candidates, CandidateHalf) else None
 
     def fold(self) -> Tensor:
         """[H, d, F]: T_u[h, l] = P[u, l] @ fold[h]."""
@@ -69,7 +75,7 @@ class Lime(nn.Module):
 
     def constants(self) -> tuple[Tensor, Tensor]:
         """g [F] and w [F] for the G and w that `candidate_weights` leaves out."""
-        return self.candidates.constants(self.config.score_width)
+        return self.candidates.constants()
 
     def folded_head(self) -> FoldedHead:
         """Fold, constants and activation."""

@@ -13,15 +13,17 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from lime_model.batches import CandidateWeights
 from lime_model.blocks import Blocks, training_blocks
 from lime_model.checkpoint import Checkpoint, Progress, fingerprint
 from lime_model.config import TrainConfig, require
 from lime_model.cuts import cuts_of, next_events
 from lime_model.items import replace_ids
-from lime_model.loss import full_softmax, sampled_softmax, sampling_odds
+from lime_model.loss import full_softmax, sampled_softmax, sampling_odds, type_loss
 from lime_model.model import Lime
 from lime_model.optimization import learning_rate, make_optimizer, matmul_precision
 from lime_model.recipe import Recipe
+from lime_model.tasks import TypeTasks
 from lime_model.training_set import TrainingSet, WindowBatch, training_set
 from lime_model.validation import (
     RankingMetrics,
@@ -190,22 +192,38 @@ class _Run:
     def _loss(self, batch: WindowBatch) -> Tensor:
         config, model, data = self.recipe.train, self.model, self.data
         real, positions = cuts_of(batch.targets, config.cuts_per_block)
-        rows, codes = next_events(batch, positions, real, config.horizon)
-        targets = data.candidate_of[codes]
+        rows, places = next_events(batch, positions, real, config.horizon)
+        targets = data.candidate_of[batch.codes.flatten()[places]]
         replaced = torch.rand(len(self.bucket_rows), device=self.device) < config.id_dropout
         columns, events = self._columns(), batch.events.before_last()
         read = batch.codes[:, : events.event_ts.shape[1]]
         used, place = torch.unique(torch.cat([data.candidate_pair[columns], read.flatten()]), return_inverse=True)
         vectors = model.tower(replace_ids(data.pairs.take(used), replaced, self.bucket_rows))
-        weights = model.weights_of(vectors[place[: len(columns)]])
+        weights = self._weights_of(vectors[place[: len(columns)]])
         P = model.links_at_cuts(vectors[place[len(columns) :].view_as(read)], events, positions)[real]
         scores = model.score_all(P, weights)
         if len(columns) == len(data.counts):
-            return full_softmax(scores, rows, targets, config.label_smoothing)
-        own = model.weights_of(
-            model.tower(replace_ids(data.pairs.take(data.candidate_pair[targets]), replaced, self.bucket_rows))
-        )
-        return sampled_softmax(model.score_pairs(P[rows], own), scores, rows, targets, columns, self.odds)
+            own = vectors[place[targets]]
+            loss = full_softmax(scores, rows, targets, config.label_smoothing)
+        else:
+            own = model.tower(replace_ids(data.pairs.take(data.candidate_pair[targets]), replaced, self.bucket_rows))
+            positive = model.score_pairs(P[rows], self._weights_of(own))
+            loss = sampled_softmax(positive, scores, rows, targets, columns, self.odds)
+        if model.tasks is None:
+            return loss
+        types = batch.events.event_type.flatten()[places]
+        return loss + config.task_loss * self._type_loss(model.tasks, P[rows], own, types)
+
+    def _type_loss(self, tasks: TypeTasks, P: Tensor, vectors: Tensor, types: Tensor) -> Tensor:
+        """Of R events: the links before each [R, L, d], their items' vectors [R, d] and types [R]."""
+        model = self.model
+        outputs = [model.score_pairs(P, model.weights_of(vectors, mix)) for mix in tasks.alone()[1:]]
+        return type_loss(torch.stack(outputs, dim=1), tasks.types, types)
+
+    def _weights_of(self, vectors: Tensor) -> CandidateWeights:
+        """Of the next event's output alone."""
+        tasks = self.model.tasks
+        return self.model.weights_of(vectors) if tasks is None else self.model.weights_of(vectors, tasks.alone()[0])
 
     def _columns(self) -> Tensor:
         """Candidates of this step's softmax: all of them, or a sample where that is too dear."""

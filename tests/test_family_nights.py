@@ -24,7 +24,9 @@ from schemas.recommendations import RECOMMENDATIONS
 from schemas.user_seen import USER_SEEN
 
 MODELS = {
-    "lime-mha": 'kind = "lime-mha"\nhead = "mlp"\nmlp_width = 8\nlinks = 4',
+    "lime-mha": (
+        'kind = "lime-mha"\nhead = "mlp"\nmlp_width = 8\nlinks = 4\ntask_types = ["liked"]\ntask_weights = [0.5]'
+    ),
     "elastic": 'kind = "elastic"\nhead = "linear"\nmemory_slots = 16\nmemory_reads = 4\nlinks = 4',
     "hstu": 'kind = "hstu"\nlinks = 1',
 }
