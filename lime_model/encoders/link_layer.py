@@ -135,23 +135,31 @@ class LinkLayer(nn.Module):
 
         One history pass serves all Q cuts: keys and values are made once, and so are untouched queries.
         """
-        seen = self.norm(history)
+        attended = self.attended(links, self.norm(history), ages) * ages.sees[:, None, :, None]
+        return self._add_ffn(links + self.dropout(attended))
+
+    def attended(self, links: Tensor, seen: Tensor, ages: Ages) -> Tensor:
+        """What links [B or 1, L, Q or 1, d] take from normed states [B, N, d] -> [B, L, Q, d]."""
         weights = self.attention(links, seen, ages)  # [B, H, L, Q, N]
         v = self._split(self.value(seen))  # [B, H, N, d/H]
         B, H, L, Q, _ = weights.shape
         heads = (weights.flatten(2, 3) @ v).view(B, H, L, Q, v.shape[-1])
-        heads = heads.permute(0, 2, 3, 1, 4).flatten(3)  # [B, L, Q, d]
-        attended = self.out(heads) * ages.sees[:, None, :, None]
-        return self._add_ffn(links + self.dropout(attended))
+        taken: Tensor = self.out(heads.permute(0, 2, 3, 1, 4).flatten(3))
+        return taken
 
     def attention(self, links: Tensor, seen: Tensor, ages: Ages) -> Tensor:
-        """Of the links on the normed history: the weights of `update_links` [B, H, L, Q, N]."""
+        """Of the links on normed states: the weights of `attended` [B, H, L, Q, N].
+
+        The states are those of the history, with others before them in LIME-MHA: these have no age.
+        """
         (B, N, _), H, L = seen.shape, self.heads, links.shape[1]
         k = self._split(self.key(seen))  # [B, H, N, d/H]
         q = self.query(self.norm(links)) / math.sqrt(k.shape[-1])
         q = q.view(*links.shape[:3], H, -1).permute(0, 3, 1, 2, 4).flatten(2, 3)  # [B, H, L*Q, d/H] or [1, H, L, d/H]
         scores = (q @ k.transpose(-2, -1)).view(B, H, L, -1, N)  # [B, H, L, Q or 1, N]
-        return torch.softmax(scores + self.bias(ages), dim=-1)
+        bias = self.bias(ages)
+        ageless = N - bias.shape[-1]
+        return torch.softmax(scores + (fn.pad(bias, (ageless, 0)) if ageless else bias), dim=-1)
 
     def _split(self, states: Tensor) -> Tensor:
         """[B, n, d] -> [B, H, n, d/H]."""
