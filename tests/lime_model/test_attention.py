@@ -1,8 +1,9 @@
 import torch
 
 from lime_model.encoders.link_layer import AgeBias, LinkLayer, SharedDropout, shifted_rows
+from lime_model.model import Lime
 from tests.lime_model.reference import age_bias, dense_layer
-from tests.lime_model.samples import config, lime
+from tests.lime_model.samples import SPEC, VOCABULARY, config, lime
 
 MODEL = lime(config())
 LAYER = MODEL.encoder.layers[0]
@@ -35,6 +36,21 @@ def test_a_shifted_read_has_the_gradient_of_plain_slices() -> None:
     found = shifted_rows(rows, starts, 4)
     assert torch.equal(found, torch.stack([rows[:, start : start + 4] for start in starts.tolist()], dim=1))
     assert torch.autograd.gradcheck(lambda values: shifted_rows(values, starts, 4), (rows,))
+
+
+def test_a_link_starts_by_taking_the_mean_of_what_it_attends_to() -> None:
+    layer, states = LinkLayer(config()), torch.randn(1, 5, 8)
+    ages = MODEL.encoder.ages(torch.zeros(1, 5, dtype=torch.int64), torch.tensor([[5, 3]]))
+    links = torch.randn(1, 4, 2, 8)
+    weights = layer.attention(links, states, ages)  # [1, H, L, Q, N]
+    expected = torch.cat([weights[0, head] @ states[0, :, 4 * head : 4 * head + 4] for head in range(2)], dim=-1)
+    torch.testing.assert_close(layer.attended(links, states, ages)[0], expected)
+
+
+def test_raw_links_start_short_and_a_dot_head_as_a_similarity() -> None:
+    model = Lime(config(), VOCABULARY, SPEC)
+    assert float(model.encoder.links.detach().abs().max()) < 0.6  # a tenth of standard normal numbers
+    torch.testing.assert_close(model.fold().sum(0), torch.eye(8))
 
 
 def test_links_start_between_the_last_event_only_and_all_alike() -> None:
