@@ -18,7 +18,7 @@ MODELS = {
     "lime-xor": ModelConfig(),
     "lime-mha": ModelConfig(kind="lime-mha"),
     "elastic": ModelConfig(kind="elastic", memory_slots=1024),
-    "two-tower": ModelConfig(kind="two-tower", links=1),
+    "two-tower": ModelConfig(kind="two-tower", links=1, max_history=6),
     "sasrec": ModelConfig(kind="sasrec", links=1),
     "hstu": ModelConfig(kind="hstu", links=1),
     TRANSFORMER: ModelConfig(kind="sasrec", links=1),  # SASRec's encoder below its attention

@@ -49,7 +49,8 @@ class _ShiftedRows(torch.autograd.Function):
     def forward(ctx: Any, rows: Tensor, starts: Tensor, width: int) -> Tensor:
         ctx.save_for_backward(starts)
         ctx.length = rows.shape[1]
-        return rows.unfold(1, width, 1).index_select(1, starts)
+        # index_select would first copy the view, which is quadratic in a long history
+        return rows.unfold(1, width, 1)[:, starts]
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:

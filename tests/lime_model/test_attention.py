@@ -38,6 +38,12 @@ def test_a_shifted_read_has_the_gradient_of_plain_slices() -> None:
     assert torch.autograd.gradcheck(lambda values: shifted_rows(values, starts, 4), (rows,))
 
 
+def test_a_shifted_read_of_a_long_row_holds_no_more_than_it_reads() -> None:
+    rows = torch.arange(400_000.0)[None]
+    found = shifted_rows(rows, torch.tensor([150_000, 7]), 200_000)  # all windows of the row would be 160 GB
+    assert found[0, :, [0, -1]].tolist() == [[150_000.0, 349_999.0], [7.0, 200_006.0]]
+
+
 def test_a_link_starts_by_taking_the_mean_of_what_it_attends_to() -> None:
     layer, states = LinkLayer(config()), torch.randn(1, 5, 8)
     ages = MODEL.encoder.ages(torch.zeros(1, 5, dtype=torch.int64), torch.tensor([[5, 3]]))
