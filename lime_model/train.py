@@ -125,6 +125,7 @@ class _Run:
         self.progress = Progress()
         self.bucket_rows = torch.tensor(recipe.vocabulary.bucket_rows(), device=device)
         self.odds = sampling_odds(data.counts)
+        self.dealt: tuple[int, list[Tensor]] | None = None  # a pass, and the blocks of its steps
         config, history = recipe.train, recipe.model.max_history
         self.blocks = training_blocks(data.windows, config.cuts_per_block, config.horizon, history).to(
             torch.device("cpu")
@@ -177,17 +178,23 @@ class _Run:
         return float(loss.detach())
 
     def _dealt(self, step: int) -> Blocks:
-        """This step's blocks. A pass is a fresh permutation; runs of it are sorted by length before they are split
-        into steps, so that a step pads little, and the steps shuffled again.
+        """This step's blocks."""
+        number, place = divmod(step, max(1, len(self.blocks) // self.recipe.train.blocks_per_step))
+        if self.dealt is None or self.dealt[0] != number:
+            self.dealt = number, self._deal(number)
+        return self.blocks.take(self.dealt[1][place]).to(self.device)
+
+    def _deal(self, number: int) -> list[Tensor]:
+        """The blocks of every step of a pass, which is a fresh permutation. Runs of it are sorted by length before they
+        are split into steps, so that a step pads little, and the steps shuffled again.
         """
         total, size = len(self.blocks), self.recipe.train.blocks_per_step
-        per_pass = max(1, total // size)
-        generator = torch.Generator().manual_seed(_mix(self.recipe.train.seed, -1 - step // per_pass))
-        order, lengths = torch.randperm(total, generator=generator)[: per_pass * size], self.blocks.lengths
+        generator = torch.Generator().manual_seed(_mix(self.recipe.train.seed, -1 - number))
+        order = torch.randperm(total, generator=generator)[: max(1, total // size) * size]
+        lengths = self.blocks.lengths
         runs = [run[torch.argsort(lengths[run], stable=True)] for run in order.split(size * _SORTED_STEPS)]
         steps = torch.cat(runs).split(size)
-        chosen = steps[int(torch.randperm(len(steps), generator=generator)[step % per_pass])]
-        return self.blocks.take(chosen).to(self.device)
+        return [steps[place] for place in torch.randperm(len(steps), generator=generator).tolist()]
 
     def _loss(self, batch: WindowBatch) -> Tensor:
         config, model, data = self.recipe.train, self.model, self.data
