@@ -37,6 +37,27 @@ def test_full_softmax_is_the_mean_negative_log_likelihood() -> None:
     torch.testing.assert_close(full_softmax(scores, rows, targets, 0.2), smoothed)
 
 
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_the_gradient_of_the_full_softmax_is_that_of_its_plain_form(smoothing: float) -> None:
+    rows, targets = torch.tensor([0, 2, 2, 2, 3]), torch.tensor([4, 1, 1, 0, 2])  # row 1 has no target, row 2 one twice
+    scores = torch.randn(4, 6, dtype=torch.float64, requires_grad=True)
+    log_odds = torch.log_softmax(scores, 1)
+    plain = -((1 - smoothing) * log_odds[rows, targets] + smoothing * log_odds.mean(1)[rows]).mean()
+    found = full_softmax(scores, rows, targets, smoothing)
+    torch.testing.assert_close(found, plain)
+    (expected,), (gradient,) = torch.autograd.grad(3 * plain, scores), torch.autograd.grad(3 * found, scores)
+    torch.testing.assert_close(gradient, expected)
+
+
+def test_scores_of_any_size_give_a_finite_loss() -> None:
+    scores = torch.tensor([[1e4, 0.0, -1e4]], requires_grad=True)
+    loss = full_softmax(scores, torch.tensor([0]), torch.tensor([2]), 0.0)
+    loss.backward()
+    assert loss.item() == 2e4
+    assert scores.grad is not None
+    assert scores.grad.tolist() == [[1.0, 0.0, -1.0]]
+
+
 def test_a_row_may_have_several_targets_or_none() -> None:
     scores, rows, targets = torch.randn(3, 6), torch.tensor([0, 0, 2]), torch.tensor([1, 4, 1])
     expected = fn.cross_entropy(scores[rows], targets, label_smoothing=0.1)
