@@ -7,6 +7,8 @@ from torch import Tensor
 
 from lime_model.windows import WindowSet
 
+_SORTED_STEPS = 16
+
 
 @dataclass(frozen=True)
 class Blocks:
@@ -45,6 +47,19 @@ def training_blocks(windows: WindowSet, cuts: int, horizon: int, history: int) -
     stop = begin + targets[window]
     first = torch.minimum(begin + number * cuts, torch.maximum(stop - cuts, begin))
     return Blocks(torch.maximum(first - history, opens), first, torch.minimum(first + cuts + horizon - 1, stop))
+
+
+def deal(blocks: Blocks, size: int, generator: torch.Generator) -> list[Tensor]:
+    """One pass over the blocks -> the blocks of each of its steps [size], in the order of the steps.
+
+    Runs of a random order are sorted by length before they are split into steps, so that a step pads little, and the
+    steps shuffled again. What is too few for a step is left out, but for a set that is smaller than one.
+    """
+    total, lengths = len(blocks), blocks.lengths
+    order = torch.randperm(total, generator=generator)[: max(1, total // size) * size]
+    runs = [run[torch.argsort(lengths[run], stable=True)] for run in order.split(size * _SORTED_STEPS)]
+    steps = torch.cat(runs).split(size)
+    return [steps[place] for place in torch.randperm(len(steps), generator=generator).tolist()]
 
 
 def last_events(windows: WindowSet, chosen: Tensor, history: int) -> Blocks:

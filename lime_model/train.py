@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from lime_model.batches import CandidateWeights
-from lime_model.blocks import Blocks, training_blocks
+from lime_model.blocks import Blocks, deal, training_blocks
 from lime_model.checkpoint import Checkpoint, Progress, fingerprint
 from lime_model.config import TrainConfig, require
 from lime_model.cuts import cuts_of, next_events
@@ -35,8 +35,6 @@ from lime_model.validation import (
 )
 from lime_model.windows import WindowSet
 from schemas.errors import GateError
-
-_SORTED_STEPS = 16
 
 Report = Callable[[str], None]
 
@@ -181,20 +179,9 @@ class _Run:
         """This step's blocks."""
         number, place = divmod(step, max(1, len(self.blocks) // self.recipe.train.blocks_per_step))
         if self.dealt is None or self.dealt[0] != number:
-            self.dealt = number, self._deal(number)
+            generator = torch.Generator().manual_seed(_mix(self.recipe.train.seed, -1 - number))
+            self.dealt = number, deal(self.blocks, self.recipe.train.blocks_per_step, generator)
         return self.blocks.take(self.dealt[1][place]).to(self.device)
-
-    def _deal(self, number: int) -> list[Tensor]:
-        """The blocks of every step of a pass, which is a fresh permutation. Runs of it are sorted by length before they
-        are split into steps, so that a step pads little, and the steps shuffled again.
-        """
-        total, size = len(self.blocks), self.recipe.train.blocks_per_step
-        generator = torch.Generator().manual_seed(_mix(self.recipe.train.seed, -1 - number))
-        order = torch.randperm(total, generator=generator)[: max(1, total // size) * size]
-        lengths = self.blocks.lengths
-        runs = [run[torch.argsort(lengths[run], stable=True)] for run in order.split(size * _SORTED_STEPS)]
-        steps = torch.cat(runs).split(size)
-        return [steps[place] for place in torch.randperm(len(steps), generator=generator).tolist()]
 
     def _loss(self, batch: WindowBatch) -> Tensor:
         config, model, data = self.recipe.train, self.model, self.data

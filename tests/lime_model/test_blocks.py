@@ -3,7 +3,7 @@ import random
 import pytest
 import torch
 
-from lime_model.blocks import Blocks, last_events, training_blocks, whole_windows
+from lime_model.blocks import Blocks, deal, last_events, training_blocks, whole_windows
 from lime_model.windows import Window, WindowSet, cut_windows, windows_of
 
 
@@ -50,3 +50,22 @@ def test_a_window_validates_by_its_last_event() -> None:
     source = windows_of([three, Window("v", ["d"], ["{}"], ["view"], [1])])
     assert rows(last_events(source, torch.tensor([1, 0]), 1)) == [(3, 3, 4), (1, 2, 3)]
     assert rows(whole_windows(source, torch.tensor([0]))) == [(0, 3, 3)]
+
+
+def test_a_pass_deals_every_block_at_most_once_in_steps_that_pad_little() -> None:
+    blocks = training_blocks(users(40, 10, 5), 4, 1, 5)
+    dealt = [deal(blocks, 6, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2)]
+    for steps in dealt:
+        assert [len(step) for step in steps] == [6] * (len(blocks) // 6)
+        assert len(torch.cat(steps).unique()) == 6 * len(steps)
+    assert all(torch.equal(one, again) for one, again in zip(dealt[0], dealt[1], strict=True))
+    assert not torch.equal(dealt[0][0], dealt[2][0])
+    padded = [int((blocks.lengths[step].max() - blocks.lengths[step]).sum()) for step in dealt[0]]
+    at_random = torch.randperm(len(blocks), generator=torch.Generator().manual_seed(3))[: 6 * len(padded)].split(6)
+    assert sum(padded) < sum(int((blocks.lengths[step].max() - blocks.lengths[step]).sum()) for step in at_random) / 2
+
+
+def test_blocks_too_few_for_a_step_are_one() -> None:
+    blocks = training_blocks(users(4, 10, 5), 4, 1, 5)
+    (step,) = deal(blocks, 99, torch.Generator().manual_seed(1))
+    assert sorted(step.tolist()) == list(range(len(blocks)))
