@@ -63,7 +63,7 @@ def _check_type(where: str, annotation: object, value: object) -> None:
             _check_type(where, get_args(annotation)[0], each)
     else:
         right = isinstance(value, str)
-    require(right, where, str(annotation), value)
+    require(right, where, annotation.__name__ if isinstance(annotation, type) else str(annotation), value)
 
 
 @dataclass(frozen=True)

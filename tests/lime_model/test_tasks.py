@@ -114,8 +114,8 @@ def test_a_type_that_training_has_not_seen_is_refused_by_name() -> None:
     [
         ({"task_weights": [1.0]}, "task_weights: expected one number for each of 2 task_types"),
         ({"task_types": ["like", "like"]}, "task_types: expected distinct event types"),
-        ({"task_types": [1, 2]}, "task_types: expected <class 'str'>, found 1"),
-        ({"task_weights": ["1", "2"]}, "task_weights: expected <class 'float'>, found '1'"),
+        ({"task_types": [1, 2]}, "task_types: expected str, found 1"),
+        ({"task_weights": ["1", "2"]}, "task_weights: expected float, found '1'"),
         ({"kind": "hstu", "links": 1}, "task_types: expected (), as kind is hstu"),
     ],
 )
