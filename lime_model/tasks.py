@@ -25,9 +25,11 @@ class TypeTasks(nn.Module):
         unknown = sorted(set(names) - set(known))
         if unknown:
             raise ConfigError(f"ModelConfig.task_types: expected types among {', '.join(known)}, found {unknown}")
-        # zeros: at first a list is ordered by the next event alone, and a task knows how frequent its type is
+        # all zeros: at first a list is ordered by the next event alone
         self.gains = nn.Parameter(torch.zeros(len(names), config.score_width))
         self.offset = nn.Linear(config.width, len(names))
+        nn.init.zeros_(self.offset.weight)
+        nn.init.zeros_(self.offset.bias)
         self.register_buffer("ranking", torch.tensor([1.0, *config.task_weights]), persistent=False)
         self.register_buffer("types", spec.encode_event_types(names), persistent=False)
 

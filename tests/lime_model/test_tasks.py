@@ -11,7 +11,6 @@ from lime_model.features import encode_items
 from lime_model.model import Lime
 from lime_model.recipe import Recipe
 from lime_model.specify import spec_of, vocabulary_of
-from lime_model.tasks import TypeTasks
 from lime_model.train import TrainedModel, train
 from lime_model.training_set import training_set
 from lime_model.windows import windows_of
@@ -51,8 +50,8 @@ def test_an_untrained_task_changes_no_list() -> None:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = Lime(with_tasks("mlp"), VOCABULARY, SPEC).eval()
-    assert isinstance(model.tasks, TypeTasks)
-    assert torch.equal(model.constants()[1], model.state_dict()["candidates.hidden_out"])
+    P = model.personalize_links(history_batch([3, 8], 8))
+    assert torch.equal(model.score_all(P, model.candidate_weights(ITEM_INPUTS)), outputs(model, P)[0])
 
 
 SOURCE = windows_of(walks())  # items at even places of the ring are viewed, those at odd ones liked
