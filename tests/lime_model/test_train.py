@@ -122,7 +122,7 @@ def test_it_stops_when_validation_no_longer_gets_better(monkeypatch: pytest.Monk
     seen = Progress.seen
 
     def noted(progress: Progress, ndcg: float, model: Lime) -> None:
-        validated[progress.step] = model.encoder.links.detach().clone()
+        validated[progress.step] = model.encoder.links.detach().cpu().clone()
         seen(progress, ndcg, model)
 
     monkeypatch.setattr(Progress, "seen", noted)
