@@ -20,7 +20,7 @@ from torch import Tensor
 from benchmarks.bootstrap import paired_interval
 from benchmarks.contenders import MODELS, TRANSFORMER, Settings, contender, read_settings
 from benchmarks.data_set import data_of, data_parser
-from benchmarks.harness import Figure, present, say
+from benchmarks.harness import Figure, chip, present, say
 from benchmarks.interactions import Interactions
 from benchmarks.rankers import Score, direct_score, item_knn, popularity, recipe_of, trained_score
 from benchmarks.transformer import Transformer
@@ -28,7 +28,7 @@ from lime_model.checkpoint import fingerprint
 from lime_model.config import TrainConfig
 from lime_model.model import Lime
 from lime_model.recipe import Recipe
-from lime_model.train import TrainedModel, train
+from lime_model.train import TrainedModel, train, training_device
 from lime_model.validation import RankingMetrics, ndcg_gains, rank_of, ranking_metrics
 from lime_model.windows import WindowSet
 from schemas.errors import InputError, LimeError
@@ -49,6 +49,7 @@ class Run:
     seconds: float
     steps: int
     best_step: int
+    trained_on: str  # the CPU or GPU
 
 
 def last_ranks(data: Interactions, score: Score, keep_seen: bool) -> Tensor:
@@ -78,7 +79,8 @@ def trained_run(data: Interactions, name: str, recipe: Recipe, source: WindowSet
     trained = trained_model(name, recipe, source, state)
     scored = direct_score if name == TRANSFORMER else trained_score
     ranks = last_ranks(data, scored(data, recipe, trained), not recipe.train.exclude_seen)
-    run = Run(ranks.tolist(), trained.validation.ndcg10, trained.seconds, trained.steps, trained.best_step)
+    on = chip(training_device(recipe.train))
+    run = Run(ranks.tolist(), trained.validation.ndcg10, trained.seconds, trained.steps, trained.best_step, on)
     if kept:
         kept.parent.mkdir(parents=True, exist_ok=True)
         kept.write_text(json.dumps(asdict(run)))
@@ -109,11 +111,12 @@ def trained_figures(name: str, runs: Sequence[Run], targets: dict[str, float]) -
     found = [ranking_metrics(torch.tensor(run.ranks)) for run in runs]
     ndcg, hr, validation = [m.ndcg10 for m in found], [m.hr10 for m in found], [run.validation for run in runs]
     seconds, error = [run.seconds for run in runs], fmean(m.ndcg10_error for m in found)
+    on = ", ".join(sorted({run.trained_on for run in runs}))
     return [
         _figure(f"{name} ndcg@10", fmean(ndcg), targets, {**_over_seeds(ndcg), "standard_error": error}),
         _figure(f"{name} hr@10", fmean(hr), targets, _over_seeds(hr)),
         _figure(f"{name} validation ndcg@10", fmean(validation), targets, _over_seeds(validation)),
-        _figure(f"{name} seconds per seed", fmean(seconds), targets, _over_seeds(seconds), "s"),
+        _figure(f"{name} seconds per seed", fmean(seconds), targets, {**_over_seeds(seconds), "trained_on": on}, "s"),
     ]
 
 

@@ -18,12 +18,13 @@ from typing import Any
 from benchmarks.accuracy import QUICK, trained_model
 from benchmarks.contenders import MODELS, contender
 from benchmarks.data_set import data_of, data_parser
-from benchmarks.harness import Figure, present, read_toml, say, table
+from benchmarks.harness import Figure, chip, present, read_toml, say, table
 from benchmarks.interactions import Interactions
 from benchmarks.rankers import recipe_of
 from lime_model.checkpoint import fingerprint
 from lime_model.config import TrainConfig, require
 from lime_model.recipe import Recipe
+from lime_model.train import training_device
 from lime_model.windows import WindowSet
 from schemas.errors import ConfigError, LimeError
 
@@ -58,7 +59,8 @@ def run_trial(
     """Train one setting; what it reached on validation."""
     trained = trained_model(name, recipe, source, state)
     found = {"ndcg10": trained.validation.ndcg10, "best_step": trained.best_step, "seconds": round(trained.seconds, 1)}
-    return {"run": run_name(name, recipe, source), "setting": setting, **found}
+    on = chip(training_device(recipe.train))
+    return {"run": run_name(name, recipe, source), "setting": setting, **found, "trained_on": on}
 
 
 def run_name(model: str, recipe: Recipe, source: WindowSet) -> str:
@@ -94,8 +96,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         say(f"error: {error}")
         return error.exit_code
     done.sort(key=lambda trial: -trial["ndcg10"])
-    rows = [(f"{t['ndcg10']:.4f}", f"{t['best_step']}", f"{t['seconds']:.0f}", said(t["setting"])) for t in done]
-    say("\n".join(table([("validation ndcg@10", "best step", "seconds", "setting"), *rows])))
+    rows = [
+        (f"{t['ndcg10']:.4f}", f"{t['best_step']}", f"{t['seconds']:.0f}", t["trained_on"], said(t["setting"]))
+        for t in done
+    ]
+    say("\n".join(table([("validation ndcg@10", "best step", "seconds", "trained on", "setting"), *rows])))
     best = Figure(f"{args.model} best validation ndcg@10", done[0]["ndcg10"], "", None, {"trials": len(done)})
     present(f"search over {said_defaults(args.model, train)}", [best], args.json)
     return 0
