@@ -8,7 +8,7 @@ from pathlib import Path
 
 import matplotlib as mpl
 from matplotlib.figure import Figure as Canvas
-from matplotlib.ticker import FuncFormatter, NullFormatter
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter
 
 COLOURS = ("#1f6f8b", "#c8553d", "#6a994e", "#7b5ea7", "#b08900", "#5c677d")
 
@@ -38,6 +38,11 @@ def draw(panels: Sequence[Lines], file: Path) -> None:
             axes.plot(*zip(*points, strict=True), marker="o", markersize=3.5, color=colour, label=name)
         axes.set_xscale("log" if panel.log_x else "linear")
         axes.set_yscale("log" if panel.log_y else "linear")
+        if panel.log_x:  # experiments step by factors of two: decades alone would leave an axis bare
+            xs = sorted({x for points in panel.lines.values() for x, _ in points})
+            axes.xaxis.set_major_locator(FixedLocator(xs[:: 1 + len(xs) // 8]))
+        if panel.log_y:
+            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
             axis.set_minor_formatter(NullFormatter())

@@ -12,7 +12,7 @@ def test_only_what_is_early_tells_the_topic_of_the_last_event() -> None:
         topics = [int(source.item_ids[code][1:]) // PER_TOPIC for code in source.codes[span].tolist()]
         liked = [source.event_types[t] == "liked" for t in source.types[span].tolist()]
         assert [topic == topics[-1] for topic in topics] == liked
-        assert sum(liked[:50]) == PLANTED
+        assert sum(liked[:50]) == 400 * PLANTED
         assert not any(liked[50:-1])
     assert int(source.trained().sum()) == 15  # the last event of every other user
     assert source.is_last.tolist() == [False, True] * 15
