@@ -6,6 +6,7 @@ pair's score has the same bits in whatever batch or position it is computed; the
 numerics id says so. Against the kernel, scores agree to about 1e-5 of their sum of absolute terms.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -20,7 +21,7 @@ from schemas.errors import BadNumberError
 
 _NOTHING = torch.iinfo(torch.int64).min  # key of a pair that may not be listed
 _LOW = 0xFFFFFFFF
-NUMERICS = "torch-blocked-2"
+NUMERICS = "torch-blocked-3"
 
 
 @dataclass(frozen=True)
@@ -29,71 +30,98 @@ class ScoreShapes:
 
     users_per_block: int = 64
     candidates_per_block: int = 1024
+    users_at_once: int = 1  # of a block under the MLP head, whose F numbers a pair then stay in a core's cache
 
     def __post_init__(self) -> None:
         require(self.users_per_block >= 1, "ScoreShapes.users_per_block", "at least 1", self.users_per_block)
-        width = self.candidates_per_block
+        width, once = self.candidates_per_block, self.users_at_once
         require(width >= 8 and width % 8 == 0, "ScoreShapes.candidates_per_block", "a multiple of 8", width)
+        divides = once >= 1 and self.users_per_block % once == 0
+        require(divides, "ScoreShapes.users_at_once", f"a divisor of {self.users_per_block}", once)
+
+
+# A GPU waits for its launches: blocks as large as 256 MiB of F = 64 numbers a pair allow.
+GPU_SHAPES = ScoreShapes(users_per_block=256, candidates_per_block=4096, users_at_once=256)
+
+
+@dataclass(frozen=True)
+class _Block:
+    """One block of candidates on the device, in its frozen shape, and whom it may be listed for."""
+
+    first: int
+    count: int
+    weights: CandidateWeights
+    flat: tuple[Tensor, Tensor] | None  # `flat_candidates`, for a head without an activation
+    allowed: Tensor  # [B, count] bool
 
 
 class BlockedScorer:
     """The K best of every user by torch on one device."""
 
     def __init__(
-        self,
-        candidates: Candidates,
-        k: int,
-        shapes: ScoreShapes | None = None,
-        device: torch.device = torch.device("cpu"),  # noqa: B008 - immutable
+        self, candidates: Candidates, k: int, shapes: ScoreShapes | None = None, device: torch.device | None = None
     ) -> None:
         check_k(k)
-        self.candidates, self.k, self.device = candidates, k, device
-        self.shapes = shapes or ScoreShapes()
-        fold, g, w = (t.to(device) for t in (candidates.fold, candidates.g, candidates.w))
+        self.candidates, self.k, self.device = candidates, k, device or torch.device("cpu")
+        self.shapes = shapes or (GPU_SHAPES if self.device.type == "cuda" else ScoreShapes())
+        fold, g, w = (t.to(self.device) for t in (candidates.fold, candidates.g, candidates.w))
         self._head = FoldedHead(fold, g, w, candidates.relu)
-        self.numerics_id = (
-            f"{NUMERICS};torch={torch.__version__};{_computes_on(device)};"
-            f"users={self.shapes.users_per_block};candidates={self.shapes.candidates_per_block}"
-        )
+        self.numerics_id = f"{NUMERICS};torch={torch.__version__};{_computes_on(self.device)};{_said(self.shapes)}"
 
     def top_k(self, P: Tensor, excluded: Excluded, eligible: Eligible) -> TopK:
-        """Links [B, L, d] float32 -> TopK; see `Scorer.top_k`."""
+        """Links [B, L, d] float32 -> TopK; see `Scorer.top_k`.
+
+        Candidates pass once, block by block, and all users see each of them.
+        """
         found = self.candidates
         check_request((found.links, found.width), P, excluded, eligible, found.count)
         bad = torch.nonzero(~P.flatten(1).isfinite().all(1)).flatten()
         if len(bad):
             raise BadNumberError(f"links of user row {int(bad[0])}: expected finite numbers, found {len(bad)} bad rows")
-        parts = [torch.empty(0, self.k, dtype=torch.int64)]
         with torch.inference_mode():
-            for start in range(0, P.shape[0], self.shapes.users_per_block):
-                parts.append(self._block_of_users(P, start, excluded, eligible).cpu())
-        keys = torch.cat(parts)
+            users = [self._filled_users(part) for part in P.split(self.shapes.users_per_block)]
+            keys = torch.full((len(P), self.k), _NOTHING, dtype=torch.int64, device=self.device)
+            denied = _by_position(excluded)
+            for first in range(0, len(found), self.shapes.candidates_per_block):
+                self._merge(keys, users, self._block(first, denied, eligible))
+            keys = keys.cpu()
         listed = keys != _NOTHING
         positions = torch.where(listed, _LOW - (keys & _LOW), -1)
         return TopK(positions, torch.where(listed, _score_of(keys), 0.0), listed.sum(1))
 
-    def _block_of_users(self, P: Tensor, start: int, excluded: Excluded, eligible: Eligible) -> Tensor:
-        """Users start..start + n -> their best keys [n, K], sorted."""
-        size, width = self.shapes.users_per_block, self.shapes.candidates_per_block
-        n = min(size, P.shape[0] - start)
-        padded = torch.zeros(size, *P.shape[1:], device=self.device)
-        padded[:n] = P[start : start + n].to(self.device)
-        user = torch.repeat_interleave(torch.arange(n), excluded.offsets[start : start + n + 1].diff())
-        position = excluded.positions[int(excluded.offsets[start]) : int(excluded.offsets[start + n])]
-        masks = eligible.masks[eligible.class_of[start : start + n]]
-        best = torch.full((n, self.k), _NOTHING, dtype=torch.int64, device=self.device)
-        for first in range(0, len(self.candidates), width):
-            count = min(width, len(self.candidates) - first)
-            allowed = unpack(masks, first, count)
-            inside = (position >= first) & (position < first + count)
-            allowed[user[inside], position[inside] - first] = False
+    def _filled_users(self, P: Tensor) -> Tensor:
+        """Links [n, L, d] -> on the device, filled up to the frozen number of users."""
+        return _filled(P, self.shapes.users_per_block).to(self.device)
+
+    def _block(self, first: int, denied: tuple[Tensor, Tensor], eligible: Eligible) -> _Block:
+        """The candidates from `first`; `denied` are users and positions, sorted by position."""
+        count = min(self.shapes.candidates_per_block, len(self.candidates) - first)
+        allowed = unpack(eligible.masks, first, count).to(self.device)[eligible.class_of.to(self.device)]
+        user, position = denied
+        low, high = torch.searchsorted(position, torch.tensor([first, first + count])).tolist()
+        allowed[user[low:high].to(self.device), (position[low:high] - first).to(self.device)] = False
+        rows, width = self.candidates.rows(first, count), self.shapes.candidates_per_block
+        weights = CandidateWeights(
+            _filled(rows.A, width).to(self.device),
+            _filled(rows.G, width).to(self.device) if rows.G is not None else None,
+            _filled(rows.w, width).to(self.device) if rows.w is not None else None,
+            _filled(rows.b, width).to(self.device),
+        )
+        flat = None if self._head.relu else flat_candidates(weights, self._head)
+        return _Block(first, count, weights, flat, allowed)
+
+    def _merge(self, keys: Tensor, users: Sequence[Tensor], block: _Block) -> None:
+        """Let one block's candidates into the users' best keys [B, K], in place."""
+        size = self.shapes.users_per_block
+        for number, P in enumerate(users):
+            rows = slice(number * size, (number + 1) * size)
+            allowed = block.allowed[rows]
             if not bool(allowed.any()):
                 continue
-            scores = self._scores(padded, first, count)[:n, :count]
-            self._check_finite(scores, start, first)
-            keys = _keys(scores, first).masked_fill(~allowed.to(self.device), _NOTHING)
-            best = torch.cat([best, keys], dim=1).topk(self.k, dim=1).values
-        return best
+            scores = self._scores(P, block)[: len(allowed), : block.count]
+            self._check_finite(scores, rows.start, block.first)
+            new = _keys(scores, block.first).masked_fill(~allowed, _NOTHING)
+            keys[rows] = torch.cat([keys[rows], new], dim=1).topk(self.k, dim=1).values
 
     def _check_finite(self, scores: Tensor, start: int, first: int) -> None:
         if bool(scores.isfinite().all()):
@@ -104,19 +132,26 @@ class BlockedScorer:
             f"expected a finite number, found {float(scores[row, column])}"
         )
 
-    def _scores(self, P: Tensor, first: int, count: int) -> Tensor:
-        """Links of a full user block against one candidate block, both in their frozen shape."""
-        rows, width = self.candidates.rows(first, count), self.shapes.candidates_per_block
-        block = CandidateWeights(
-            _filled(rows.A, width).to(self.device),
-            _filled(rows.G, width).to(self.device) if rows.G is not None else None,
-            _filled(rows.w, width).to(self.device) if rows.w is not None else None,
-            _filled(rows.b, width).to(self.device),
-        )
-        if not self._head.relu:
-            flat, offset = flat_candidates(block, self._head)
-            return torch.mm(P.flatten(1), flat.T) + offset
-        return torch.stack([score_all(links[None], block, self._head)[0] for links in P])
+    def _scores(self, P: Tensor, block: _Block) -> Tensor:
+        """Links of a full user block against a candidate block, both in their frozen shape."""
+        if block.flat is not None:
+            directions, offset = block.flat
+            return torch.mm(P.flatten(1), directions.T) + offset
+        parts = P.split(self.shapes.users_at_once)
+        return torch.cat([score_all(part, block.weights, self._head) for part in parts])
+
+
+def _by_position(excluded: Excluded) -> tuple[Tensor, Tensor]:
+    """Users and positions of all exclusions, by position."""
+    users = torch.repeat_interleave(torch.arange(len(excluded.offsets) - 1), excluded.offsets.diff())
+    order = torch.argsort(excluded.positions)
+    return users[order], excluded.positions[order]
+
+
+def _said(shapes: ScoreShapes) -> str:
+    """The part of the numerics id that names the shapes."""
+    users = f"users={shapes.users_per_block}/{shapes.users_at_once}"
+    return f"{users};candidates={shapes.candidates_per_block}"
 
 
 def _computes_on(device: torch.device) -> str:

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lime_model.scoring.blocked import BlockedScorer, ScoreShapes, _keys, _score_of
+from lime_model.scoring.blocked import BlockedScorer, ScoreShapes, _Block, _keys, _score_of
 from schemas.errors import ConfigError
 from tests.lime_model.scoring.made import everything, links, made, nothing
 
@@ -30,23 +30,23 @@ def test_two_threads_give_the_bits_of_one() -> None:
     assert torch.equal(found[0].scores, found[1].scores) and torch.equal(found[0].positions, found[1].positions)
 
 
-@pytest.mark.parametrize("shapes", [(0, 8), (4, 0), (4, 12)])
-def test_blocks_that_cannot_be_are_refused(shapes: tuple[int, int]) -> None:
-    with pytest.raises(ConfigError, match="per_block"):
+@pytest.mark.parametrize("shapes", [(0, 8), (4, 0), (4, 12), (4, 8, 0), (4, 8, 3)])
+def test_blocks_that_cannot_be_are_refused(shapes: tuple[int, ...]) -> None:
+    with pytest.raises(ConfigError, match="ScoreShapes"):
         ScoreShapes(*shapes)
 
 
 def test_block_shapes_are_part_of_the_numerics_id() -> None:
-    shapes = (SMALL, ScoreShapes(5, 16), ScoreShapes(4, 24))
-    assert len({BlockedScorer(made("dot", 9), 3, s).numerics_id for s in shapes}) == 3
+    shapes = (SMALL, ScoreShapes(5, 16), ScoreShapes(4, 24), ScoreShapes(4, 16, 2))
+    assert len({BlockedScorer(made("dot", 9), 3, s).numerics_id for s in shapes}) == 4
 
 
 def test_memory_is_flat_in_candidates_and_users(monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
     inner = BlockedScorer._scores
 
-    def watched(self: BlockedScorer, P: Tensor, first: int, count: int) -> Tensor:
-        found = inner(self, P, first, count)
+    def watched(self: BlockedScorer, P: Tensor, block: _Block) -> Tensor:
+        found = inner(self, P, block)
         sizes.append(found.numel())
         return found
 

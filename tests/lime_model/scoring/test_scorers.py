@@ -42,7 +42,12 @@ def kernel(build: str) -> Opened:
     return lambda candidates, k: KernelScorer(candidates, k, build)
 
 
-SCORERS = {"blocked": blocked, **{build: kernel(build) for build in carried()}}
+def blocked_at_once(candidates: Candidates, k: int) -> Scorer:
+    """As on a GPU: the users of a block in one product."""
+    return BlockedScorer(candidates, k, ScoreShapes(users_per_block=6, candidates_per_block=32, users_at_once=6))
+
+
+SCORERS = {"blocked": blocked, "blocked at once": blocked_at_once, **{build: kernel(build) for build in carried()}}
 
 
 @pytest.fixture(params=SCORERS)
@@ -190,7 +195,7 @@ def test_without_a_kernel_torch_scores_and_says_so(
     monkeypatch.setattr("lime_model.scoring.carried", tuple)
     with caplog.at_level("WARNING", "lime"):
         scorer = open_scorer(made("mlp", 30), 4)
-    assert isinstance(scorer, BlockedScorer) and scorer.numerics_id.startswith("torch-blocked-2;")
+    assert isinstance(scorer, BlockedScorer) and scorer.numerics_id.startswith("torch-blocked-3;")
     assert "no compiled kernel" in caplog.text
 
 
