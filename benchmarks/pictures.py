@@ -8,7 +8,7 @@ from pathlib import Path
 
 import matplotlib as mpl
 from matplotlib.figure import Figure as Canvas
-from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 COLOURS = ("#1f6f8b", "#c8553d", "#6a994e", "#7b5ea7", "#b08900", "#5c677d")
 
@@ -36,12 +36,10 @@ def draw(panels: Sequence[Lines], file: Path) -> None:
     for panel, axes in zip(panels, canvas.subplots(1, len(panels), squeeze=False)[0], strict=True):
         for (name, points), colour in zip(panel.lines.items(), cycle(COLOURS), strict=False):
             axes.plot(*zip(*points, strict=True), marker="o", markersize=3.5, color=colour, label=name)
-        axes.set_xscale("log" if panel.log_x else "linear")
-        axes.set_yscale("log" if panel.log_y else "linear")
-        if panel.log_x:  # experiments step by factors of two: decades alone would leave an axis bare
-            xs = sorted({x for points in panel.lines.values() for x, _ in points})
-            axes.xaxis.set_major_locator(FixedLocator(xs[:: 1 + len(xs) // 8]))
+        if panel.log_x:  # experiments step by factors of two; decades alone would leave an axis bare
+            axes.set_xscale("log", base=2)
         if panel.log_y:
+            axes.set_yscale("log")
             axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
