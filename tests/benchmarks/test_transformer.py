@@ -40,7 +40,7 @@ def plain_score(made: Transformer, states: Tensor, ts: list[int], vector: Tensor
                 score = score + bias.time[h, 0, sum(bound <= seconds for bound in times)]
             scores.append(score)
         heads.append(torch.softmax(torch.stack(scores), 0) @ v[:, part])
-    mixed = made.out(torch.cat(heads))
+    mixed = made.out(torch.cat(heads)) + normed[-1]
     mixed = mixed + made.ffn_out(torch.relu(made.ffn_in(made.ffn_norm(mixed))))
     found: Tensor = made.out_norm(mixed) @ vector + made.item_bias(vector)[0]
     return found
