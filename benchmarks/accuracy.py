@@ -22,6 +22,7 @@ from benchmarks.contenders import MODELS, TRANSFORMER, Settings, contender, read
 from benchmarks.data_set import data_of, data_parser
 from benchmarks.harness import Figure, chip, present, say
 from benchmarks.interactions import Interactions
+from benchmarks.pictures import Lines, add_picture, draw
 from benchmarks.rankers import Score, direct_score, item_knn, popularity, recipe_of, trained_score
 from benchmarks.transformer import Transformer
 from lime_model.checkpoint import fingerprint
@@ -150,6 +151,7 @@ def arg_parser() -> argparse.ArgumentParser:
     one_of = [*MODELS, *SIMPLE]
     arguments.add_argument("--model", choices=one_of, action="append", help="one of those to compare; default: all")
     arguments.add_argument("--settings", type=Path, metavar="FILE", help="TOML: [all.train], [sasrec.model], ...")
+    add_picture(arguments)
     arguments.add_argument("--keep-seen", action="store_true", help="rank items of the history too (repeats)")
     return arguments
 
@@ -167,7 +169,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         return error.exit_code
     title = f"accuracy on {args.data or 'MovieLens-100k'}: {len(data.tested())} users, {len(data.items)} items"
     present(title, figures, args.json)
+    if args.picture:
+        draw([panel(figures)], args.picture)
     return 0
+
+
+def panel(figures: Sequence[Figure]) -> Lines:
+    """Each trained model at its seconds and its accuracy."""
+    values = {figure.claim: figure.value for figure in figures}
+    trained = {name: f"{name} seconds per seed" for name in MODELS if f"{name} seconds per seed" in values}
+    points = {name: [(values[seconds], values[f"{name} ndcg@10"])] for name, seconds in trained.items()}
+    return Lines("accuracy and what it takes", "seconds to train", "NDCG@10", points, log_y=False)
 
 
 def compared(data: Interactions, args: argparse.Namespace) -> list[Figure]:

@@ -150,8 +150,10 @@ def test_a_quick_run_prints_a_table_and_writes_its_figures(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], timed: bool
 ) -> None:
     file = ring(tmp_path / "ring.txt", timed)
-    assert main(["--quick", "--data", str(file), "--json", str(tmp_path / "out" / "f.json")]) == 0
-    written = json.loads((tmp_path / "out" / "f.json").read_text())
+    picture, out = tmp_path / "a.svg", tmp_path / "out" / "f.json"
+    assert main(["--quick", "--data", str(file), "--json", str(out), "--picture", str(picture)]) == 0
+    assert all(f">{name}<" in picture.read_text() for name in MODELS)
+    written = json.loads(out.read_text())
     claims = {figure["claim"]: figure for figure in written["figures"]}
     names = [*MODELS, "popularity", "item-knn"]
     assert {f"{name} {measure}" for name in names for measure in ("ndcg@10", "hr@10")} <= set(claims)
