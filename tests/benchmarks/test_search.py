@@ -54,6 +54,7 @@ def test_a_record_of_other_data_is_not_taken(command: list[str], tmp_path: Path)
     (tmp_path / "ring.txt").write_text("\n".join(lines))
     assert main([*command, "--trials", "1", "--record", str(record)]) == 0
     assert len({trial["run"] for trial in json.loads(record.read_text())}) == 2
+    assert all(trial["trained_on"] for trial in json.loads(record.read_text()))
     assert main([*command, "--trials", "0"]) == 5
 
 

@@ -2,6 +2,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from lime_model.batches import CandidateWeights
+from lime_model.folded import FoldedHead, score_all
 from lime_model.scoring.blocked import BlockedScorer, ScoreShapes, _Block, _keys, _score_of
 from schemas.errors import ConfigError
 from tests.lime_model.scoring.made import everything, links, made, nothing
@@ -54,3 +56,16 @@ def test_memory_is_flat_in_candidates_and_users(monkeypatch: pytest.MonkeyPatch)
     for B, C in ((3, 20), (30, 200)):
         BlockedScorer(made("dot", C), 3, SMALL).top_k(links(B), nothing(B), everything(C, B))
     assert set(sizes) == {4 * 16}
+
+
+def test_the_mlp_head_takes_so_many_users_in_one_product(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+
+    def watched(P: Tensor, weights: CandidateWeights, head: FoldedHead) -> Tensor:
+        sizes.append(len(P))
+        return score_all(P, weights, head)
+
+    monkeypatch.setattr("lime_model.scoring.blocked.score_all", watched)
+    shapes = ScoreShapes(users_per_block=4, candidates_per_block=16, users_at_once=2)
+    BlockedScorer(made("mlp", 20), 3, shapes).top_k(links(5), nothing(5), everything(20, 5))
+    assert sizes == [2] * 8  # two blocks of users, filled up, by two of candidates
