@@ -15,6 +15,7 @@ from setuptools.command.build import build
 
 GLIBC = "2.17"  # the floor: what manylinux2014 stands for
 BUILDS = {  # file name -> target and processor; lime_model/scoring/library.py chooses among them
+    "lime-x86_64-amx": ("x86_64-linux-gnu", "sapphirerapids"),
     "lime-x86_64-avx512": ("x86_64-linux-gnu", "x86_64_v4"),
     "lime-x86_64-avx2": ("x86_64-linux-gnu", "x86_64_v3"),
     "lime-x86_64-portable": ("x86_64-linux-gnu", "x86_64"),

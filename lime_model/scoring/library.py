@@ -20,18 +20,24 @@ from schemas.errors import ModelArtifactError
 
 _X86 = {"AVX512": ("avx512", "avx2", "portable"), "AVX2": ("avx2", "portable")}
 
+_ON_DEMAND = ("amx",)  # a process has its registers only after it asked for them
+
 
 def runnable() -> tuple[str, ...]:
     """Names of the builds that this processor runs, best first."""
     machine = platform.machine()
-    if machine == "x86_64":
-        return _X86.get(torch.backends.cpu.get_cpu_capability(), ("portable",))
-    return ("neon",) if machine == "aarch64" else ()
+    if machine != "x86_64":
+        return ("neon",) if machine == "aarch64" else ()
+    names = _X86.get(torch.backends.cpu.get_cpu_capability(), ("portable",))
+    amx = names[0] == "avx512" and torch.cpu.get_capabilities()["amx_bf16"]
+    return ("amx", *names) if amx else names
 
 
+@lru_cache(maxsize=1)
 def carried() -> tuple[str, ...]:
-    """Names of the builds that are installed and run here, best first."""
-    return tuple(name for name in runnable() if _resource(name).is_file())
+    """Names of the builds that are installed and that the operating system lets run here, best first."""
+    installed = (name for name in runnable() if _resource(name).is_file())
+    return tuple(name for name in installed if name not in _ON_DEMAND or open_library(name).lime_start())
 
 
 @lru_cache(maxsize=8)

@@ -26,6 +26,7 @@ static void turn_links(const lime_candidates *c, const float *P, float *out) {
 /* T[r, f] where the scan reads it: user `at` of the block. */
 INLINE float *place_of(const work *w, int64_t at, int64_t r, int64_t f) {
   if (w->linear) return w->T + ((at / USERS_AT_ONCE) * w->rows + r) * USERS_AT_ONCE + at % USERS_AT_ONCE;
+  if (w->screened) return w->T + ((at * w->c->hidden + f - f % LANES) * w->rows + r * LANES) + f % LANES;
   int64_t F = w->c->hidden, start = f - f % HIDDEN_AT_ONCE, n = HIDDEN_AT_ONCE;
   if (start + HIDDEN_AT_ONCE > F) { /* in what is left of 4, 2 and 1 */
     for (n = 4; n > 1 && f >= start + (F - start) / n * n; n /= 2) start += (F - start) / n * n;

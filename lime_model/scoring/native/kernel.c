@@ -8,10 +8,20 @@
    A linear head (F = 1, identity, w = 1, G = 0) is one chain: s from b[c], over r:   s = fma(A[c, r], T[r], s). */
 #include "fold.h"
 #include "scan.h"
+#include "screen.h"
 #include "state.h"
 
 static int is_linear(const lime_candidates *c) {
   return c->hidden == 1 && !c->relu && !c->G && !c->W && c->g[0] == 0.0f && c->w[0] == 1.0f;
+}
+
+static void scan(const work *w, int64_t first, int64_t users) {
+  if (w->linear)
+    scan_linear(w, first, users);
+  else if (w->screened)
+    scan_screened(w, first, users);
+  else
+    BY_HEAD(w->c, scan_hidden, w, first, users);
 }
 
 static void start_user(work *w, int64_t at, int64_t user) {
@@ -55,7 +65,8 @@ static int run_blocks(work *w, int64_t k, lime_lists *out) {
 
 /* Users per block: as many as keep their T and their lists in the cache, whole panels. */
 static int64_t block_of(const work *w) {
-  int64_t by_T = w->linear ? MAX_USERS : T_BYTES / (w->rows * w->c->hidden * (int64_t)sizeof(float));
+  int64_t a_row = w->screened ? w->pairs : w->rows;
+  int64_t by_T = w->linear ? MAX_USERS : T_BYTES / (a_row * w->c->hidden * (int64_t)sizeof(float));
   int64_t by_list = LIST_BYTES / (w->room * 16);
   int64_t users = by_T < by_list ? by_T : by_list;
   users = users < MAX_USERS ? users : MAX_USERS;
@@ -84,11 +95,19 @@ static void lay_out(work *w, arena *a) {
   w->thresholds = take(a, w->block * f);
   w->spare = take(a, w->room * (int64_t)sizeof(int64_t));
   w->lists = take(a, w->block * (int64_t)sizeof(list));
+  if (w->screened) {
+    w->T_low = take(a, w->block * c->hidden * w->pairs * f);
+    w->A_low = take(a, w->pairs * TILE * f);
+    w->reach = take(a, w->block * (int64_t)sizeof(reach));
+    w->A_size = take(a, TILE * f);
+    w->A_lost = take(a, TILE * f);
+  }
   for (int64_t at = 0; at < w->block; at++) {
     float *scores = take(a, w->room * f);
     uint32_t *positions = take(a, w->room * (int64_t)sizeof(uint32_t));
     int64_t *best = take(a, w->room * (int64_t)sizeof(int64_t));
-    if (a->base) w->lists[at] = (list){.scores = scores, .positions = positions, .best = best};
+    float *most = w->screened ? take(a, w->room * f) : NULL;
+    if (a->base) w->lists[at] = (list){.scores = scores, .most = most, .positions = positions, .best = best};
   }
 }
 
@@ -97,7 +116,11 @@ static __attribute__((noinline)) int top_k(const lime_candidates *c, const lime_
   work w = {.c = c, .u = u, .rows = c->heads * c->links, .linear = is_linear(c)};
   w.tiles = whole(c->count, 4 * LANES) * 4 / GROUPS;
   w.k = k < c->count ? k : c->count;
-  w.room = w.k + (w.k < 64 ? 64 : w.k < 1024 ? w.k : 1024) + 3 * SLACK;
+  int64_t fresh = w.k < 64 ? 64 : w.k < 1024 ? w.k : 1024;
+  w.screened = is_screened(&w);
+  w.pairs = whole(w.rows, 2 * LANES) * LANES;
+  w.undecided = w.k + fresh;
+  w.room = w.k + fresh + 3 * SLACK + (w.screened ? fresh : 0);
   w.block = block_of(&w);
   arena counted = {NULL, 0};
   lay_out(&w, &counted);
@@ -112,6 +135,14 @@ static __attribute__((noinline)) int top_k(const lime_candidates *c, const lime_
 }
 
 const char *lime_arithmetic(void) { return "lime-1"; }
+
+int lime_start(void) {
+#if defined(__AMX_BF16__)
+  return amx_start();
+#else
+  return 1;
+#endif
+}
 
 int lime_top_k(const lime_candidates *candidates, const lime_users *users, int64_t k, lime_lists *lists) {
   uint64_t state = float_state();

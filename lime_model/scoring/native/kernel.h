@@ -38,6 +38,9 @@ enum { LIME_OK = 0, LIME_NO_MEMORY = 1, LIME_BAD_LINKS = 2 };
 /* The name of the arithmetic: two builds of one name give the same bits. */
 const char *lime_arithmetic(void);
 
+/* Ask the operating system for what this build needs, before anything else of it: whether it may run. */
+int lime_start(void);
+
 /* The K best eligible candidates of every user. */
 int lime_top_k(const lime_candidates *candidates, const lime_users *users, int64_t k, lime_lists *lists);
 

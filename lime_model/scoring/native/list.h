@@ -16,6 +16,7 @@ enum { SLACK = GROUPS * LANES };  /* a tile may add so many notes before anybody
 
 typedef struct {
   float *scores;         /* notes since the last merge, in order of position */
+  float *most;           /* where scores are estimates: `scores` hold the least that a note may have, these the most */
   uint32_t *positions;
   int64_t *best;         /* keys of the best so far, at most K, in no order */
   int64_t notes, kept;
@@ -41,12 +42,21 @@ INLINE float score_of(int64_t key) {
 
 INLINE uint32_t position_of(int64_t key) { return ~(uint32_t)key; }
 
+/* The lanes whose bit is set, side by side. Writes 16 entries. */
+INLINE void pack(float *to, v16 x, uint32_t bits) {
+#if defined(__AVX512F__)
+  _mm512_storeu_ps(to, _mm512_maskz_compress_ps((__mmask16)bits, (__m512)x));
+#else
+  for (; bits; bits &= bits - 1) *to++ = x[__builtin_ctz(bits)];
+#endif
+}
+
 /* Note the lanes whose bit is set. Writes up to 16 entries past the notes. */
 INLINE void note(list *l, v16 scores, uint32_t bits, uint32_t position) {
 #if defined(__AVX512F__)
   const __m512i lane = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
   __m512i at = _mm512_add_epi32(_mm512_set1_epi32((int)position), lane);
-  _mm512_storeu_ps(l->scores + l->notes, _mm512_maskz_compress_ps((__mmask16)bits, (__m512)scores));
+  pack(l->scores + l->notes, scores, bits);
   _mm512_storeu_si512(l->positions + l->notes, _mm512_maskz_compress_epi32((__mmask16)bits, at));
   l->notes += __builtin_popcount(bits);
 #else

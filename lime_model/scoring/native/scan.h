@@ -25,6 +25,17 @@ INLINE uint64_t eligible_in(const work *w, int64_t user, int64_t tile) {
   return bits;
 }
 
+/* CALL(..., relu, own_G, own_W) with constants where the head is a usual one: conditions that are the same for all pairs. */
+#define BY_HEAD(c, CALL, ...)                                              \
+  do {                                                                     \
+    if ((c)->relu && (c)->G && !(c)->W) /* mlp */                          \
+      CALL(__VA_ARGS__, 1, 1, 0);                                          \
+    else if (!(c)->relu && !(c)->G && (c)->W) /* dot */                    \
+      CALL(__VA_ARGS__, 0, 0, 1);                                          \
+    else                                                                   \
+      CALL(__VA_ARGS__, (c)->relu != 0, (c)->G != NULL, (c)->W != NULL);   \
+  } while (0)
+
 /* A linear head: a panel of users against a tile, every tile of a cached block before the next panel. */
 static void scan_linear(const work *w, int64_t first, int64_t users) {
   const lime_candidates *c = w->c;
@@ -73,19 +84,6 @@ INLINE void scan_hidden(const work *w, int64_t first, int64_t users, int relu, i
       UNROLL for (int g = 0; g < GROUPS; g++) scores[g] += splat(0);
       judge(w, at, scores, eligible, tile);
     }
-}
-
-/* Two conditions that are the same for all pairs, outside the loops. */
-static void scan(const work *w, int64_t first, int64_t users) {
-  const lime_candidates *c = w->c;
-  if (w->linear)
-    scan_linear(w, first, users);
-  else if (c->relu && c->G && !c->W) /* mlp */
-    scan_hidden(w, first, users, 1, 1, 0);
-  else if (!c->relu && !c->G && c->W) /* dot */
-    scan_hidden(w, first, users, 0, 0, 1);
-  else
-    scan_hidden(w, first, users, c->relu != 0, c->G != NULL, c->W != NULL);
 }
 
 #endif

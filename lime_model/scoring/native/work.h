@@ -7,18 +7,28 @@
 
 enum { TILE = GROUPS * LANES, BLOCK = 256 / TILE, MAX_USERS = 120, T_BYTES = 1 << 18, LIST_BYTES = 1 << 21, FOLD_AT_ONCE = 8 };
 
+/* How far a user's estimates may be off: what a candidate's norms are multiplied by, and what is added. */
+typedef struct {
+  float T, dT, rest;
+} reach;
+
 typedef struct {
   const lime_candidates *c;
   const lime_users *u;
   int64_t tiles, rows, k, room; /* rows: H*L; room: entries of one user's notes and of his keys */
   int64_t block;                /* users worked on together */
-  int linear;
-  float *T;                     /* linear: [users / USERS_AT_ONCE, rows, USERS_AT_ONCE]; else a user's chunks of [rows, n] */
+  int linear, screened;
+  float *T;                     /* linear: [users / USERS_AT_ONCE, rows, USERS_AT_ONCE]; screened: [users, F / 16, rows, 16];
+                                   else a user's chunks of [rows, n] */
   float *turned;                /* one user's P as chunks of [d, n] over l */
   float *fold;                  /* [H, F / 16, d, 16], filled up with zeros */
   float *thresholds;            /* +infinity for the dummy users that fill up the last panel */
   list *lists;
   int64_t *spare;
+  int64_t pairs, undecided;     /* screened: pairs of rows, filled up to whole tile registers; notes that may await a score */
+  uint32_t *T_low, *A_low;      /* bfloat16 pairs: [users, F, pairs]; [GROUPS, pairs, 16] of a tile */
+  reach *reach;                 /* [users] */
+  v16 *A_size, *A_lost;         /* [GROUPS] of a tile: |A| and |dA|, what bfloat16 lost of it */
 } work;
 
 static int64_t whole(int64_t n, int64_t unit) { return (n + unit - 1) / unit; }

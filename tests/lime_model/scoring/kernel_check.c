@@ -15,7 +15,9 @@ static uint32_t draw(uint32_t below) {
   return (uint32_t)((seed >> 33) % below);
 }
 
-enum { WILD = 6 }; /* how numbers are drawn: plain, small integers (ties), all equal, denormal, mixed sizes, zeros of both signs */
+/* How numbers are drawn: plain, small integers (ties), all equal, denormal, mixed sizes, zeros of both signs, all positive
+   and as far from the next bfloat16 as can be, so that what it loses adds up, bfloat16 of mixed sizes, of which only sums round. */
+enum { WILD = 8 };
 
 static float number(int wild) {
   float x = (float)draw(2000001) / 1e6f - 1.0f;
@@ -25,6 +27,8 @@ static float number(int wild) {
     case 3: return x * 1e-38f;
     case 4: return ldexpf(x, (int)draw(40) - 20);
     case 5: return draw(2) ? 0.0f : -0.0f;
+    case 6: return 1.0f + (float)draw(2) * 0x1p-7f + 0x1.f8p-9f;
+    case 7: return ldexpf(draw(2) ? 1.0f : -1.0078125f, (int)draw(20) - 10);
     default: return x;
   }
 }
@@ -97,11 +101,15 @@ static void check_case(uint64_t number_of_case) {
   int head = (int)draw(4), wild = (int)draw(WILD);
   int64_t C = 1 + draw(draw(2) ? 20 : 700), B = 1 + draw(draw(2) ? 3 : 140), k = 1 + draw(draw(2) ? 12 : 600);
   int64_t H = 1 + draw(3), L = 1 + draw(9), d = 1 + draw(20), F = head == 0 ? 1 : 1 + draw(40);
+  if (head != 0 && draw(2)) { /* what a build that screens does not score pair by pair */
+    H = 1 + draw(3), L = 16 / H + 1 + draw(20), d = 1 + draw(draw(2) ? 2 : 20), F = 16 * (1 + draw(5));
+    C = 200 + draw(700), k = 1 + draw((uint32_t)(C / 40));
+  }
   if (C * B * H * L * F > 4000000) B = 1 + B / 20;
   int64_t groups = (C + 63) / 64 * 4, R = H * L, classes = 1 + draw(3);
   float *A_max = numbers(R, 0), *G_max = numbers(F, 0), *W_max = numbers(F, 0), *b_max = numbers(1, 0);
   float *A = numbers(C * R, wild), *G = head == 1 || head == 3 ? numbers(C * F, wild) : NULL;
-  float *W = head >= 2 ? numbers(C * F, wild) : NULL, *b = numbers(C, wild), *fold = numbers(H * d * F, wild == 3 ? 0 : wild);
+  float *W = head >= 2 ? numbers(C * F, wild) : NULL, *b = numbers(C, wild), *fold = numbers(H * d * F, wild == 3 ? 0 : wild >= 6 ? 2 : wild);
   float *g = numbers(F, head == 0 ? 5 : wild), *w = numbers(F, wild);
   if (head == 0) g[0] = 0, w[0] = 1;
   float *P = numbers(B * L * d, wild);
@@ -189,6 +197,10 @@ static void check_find(void) {
 }
 
 int main(int argc, char **argv) {
+  if (!lime_start()) {
+    printf("the operating system does not let this build run\n");
+    return 2;
+  }
   int cases = argc > 1 ? atoi(argv[1]) : 200;
   for (int i = 1; i <= cases; i++) check_case((uint64_t)i);
   check_find();

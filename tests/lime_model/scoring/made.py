@@ -11,10 +11,10 @@ HEADS = ("linear", "dot", "mlp")
 H, L, D = 2, 3, 8
 
 
-def made(head: str, C: int, seed: int = 0, width: int = D, **changes: Tensor) -> Candidates:
-    """C candidates of a head; `changes` replace `A`, `b`, `fold` before they are packed."""
+def made(head: str, C: int, seed: int = 0, width: int = D, L: int = L, F: int = 5, **changes: Tensor) -> Candidates:
+    """C candidates of a head, F of the mlp one; `changes` replace `A`, `b`, `fold` before they are packed."""
     g = torch.Generator().manual_seed(seed)
-    F = {"linear": 1, "dot": width, "mlp": 5}[head]
+    F = {"linear": 1, "dot": width, "mlp": F}[head]
     A = torch.softmax(torch.randn(C, H, L, generator=g), -1)
     G = torch.randn(C, F, generator=g) if head == "mlp" else None
     w = torch.randn(C, F, generator=g) if head == "dot" else None
@@ -25,7 +25,7 @@ def made(head: str, C: int, seed: int = 0, width: int = D, **changes: Tensor) ->
     return candidates_of([f"{n:05d}" for n in range(C)], weights, shared)
 
 
-def links(B: int, seed: int = 1, width: int = D) -> Tensor:
+def links(B: int, seed: int = 1, width: int = D, L: int = L) -> Tensor:
     """P [B, L, width]."""
     return torch.randn(B, L, width, generator=torch.Generator().manual_seed(seed))
 

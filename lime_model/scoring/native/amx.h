@@ -1,0 +1,50 @@
+/* Advanced Matrix Extensions: 16 rows by 16 lanes of products of bfloat16 pairs in one instruction. */
+#ifndef LIME_AMX_H
+#define LIME_AMX_H
+
+#include <immintrin.h>
+#include <sys/syscall.h>
+
+#include "work.h"
+
+long syscall(long number, ...); /* unistd.h hides it from standard C */
+
+_Static_assert(GROUPS == 4, "four tile registers hold the sums of a tile");
+
+/* Linux gives a process the tile registers when it asks for them: whether it did. */
+static int amx_start(void) {
+  enum { ARCH_REQ_XCOMP_PERM = 0x1023, XFEATURE_XTILEDATA = 18 };
+  return syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0;
+}
+
+/* This thread's eight tile registers, each 16 rows of 64 bytes, until `amx_close`. */
+static void amx_open(void) {
+  struct {
+    uint8_t palette, start, reserved[14];
+    uint16_t row_bytes[16];
+    uint8_t rows[16];
+  } shape = {.palette = 1};
+  for (int i = 0; i < 8; i++) shape.row_bytes[i] = 64, shape.rows[i] = 16;
+  _tile_loadconfig(&shape);
+}
+
+static void amx_close(void) { _tile_release(); }
+
+/* Hidden sums of 16 rows of T in bfloat16 for a tile of candidates: out [GROUPS, 16 f, 16]. G is null where it is zero. */
+INLINE void amx_multiply(const work *w, const uint32_t *T, const float *G, float *out) {
+  const uint32_t *A = w->A_low;
+  int64_t pairs = w->pairs, row = pairs * 4, group = w->c->hidden * LANES;
+#define START(g) G ? _tile_loadd(g, G + g * group, 64) : _tile_zero(g)
+  START(0), START(1), START(2), START(3);
+#undef START
+  for (int64_t r = 0; r < pairs; r += 16) {
+    _tile_loadd(4, T + r, row);
+#define ADD(g, tile) _tile_loadd(tile, A + (g * pairs + r) * LANES, 64), _tile_dpbf16ps(g, 4, tile)
+    ADD(0, 5), ADD(1, 6), ADD(2, 7), ADD(3, 5);
+#undef ADD
+  }
+  _tile_stored(0, out, 64), _tile_stored(1, out + 256, 64);
+  _tile_stored(2, out + 512, 64), _tile_stored(3, out + 768, 64);
+}
+
+#endif

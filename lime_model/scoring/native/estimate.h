@@ -1,0 +1,130 @@
+/* A pair's score, estimated from A and T in bfloat16, with a proven bound of the error.
+
+   With x = x' + dx for A and T, and |v| the Euclidean norm, Cauchy's inequality bounds what a hidden sum is off by:
+     |A . T_f - A' . T'_f| <= |dA| |T_f| + |A'| |dT_f|
+   The activations do not enlarge it. Summed with weights |w_f| this is what a score is off by, but for the roundings of
+   both ways of summing, each at most 2^-24 of all that is added:   error <= |dA| reach.T + |A| reach.dT + reach.rest */
+#ifndef LIME_ESTIMATE_H
+#define LIME_ESTIMATE_H
+
+#include "bfloat.h"
+#include "work.h"
+#if defined(__AMX_BF16__)
+#include "amx.h"
+#endif
+
+enum { MAX_SCREENED = 512 }; /* F that a bound is made over */
+
+static const float TINY_SQUARE = 0x1p-140f; /* more than all that squares lose by being denormal */
+
+INLINE v16 roots(v16 x) {
+  for (int i = 0; i < LANES; i++) x[i] = sqrtf(x[i]);
+  return x;
+}
+
+/* [rows, 16] -> [pairs, 16], and the squared norms of each lane and of what it lost. */
+static void lower(const work *w, const float *x, uint32_t *low, v16 *size, v16 *lost) {
+  *size = *lost = splat(TINY_SQUARE);
+  for (int64_t r = 0; r < w->pairs; r++) {
+    v16 near[2];
+    for (int64_t i = 0; i < 2; i++) {
+      v16 exact = 2 * r + i < w->rows ? load(x + (2 * r + i) * LANES) : splat(0);
+      near[i] = nearest_bfloat(exact);
+      *size = fma16(exact, exact, *size);
+      *lost = fma16(exact - near[i], exact - near[i], *lost);
+    }
+    *(u16lanes *)(low + r * LANES) = pair_of(near[0], near[1]);
+  }
+}
+
+/* Sum over f of |w_f| times a norm; where every candidate has its own w, the norm of all, which goes with |w|. */
+static double over_hidden(const lime_candidates *c, const float *squares) {
+  double sum = 0;
+  for (int64_t f = 0; f < c->hidden; f++) {
+    double square = squares[f];
+    sum += c->W ? square : fabs((double)c->w[f]) * sqrt(square);
+  }
+  return c->W ? sqrt(sum) : sum;
+}
+
+/* T of user `at` in bfloat16, and how far his estimates reach: all the way where the bound itself could overflow. */
+static void lower_user(const work *w, int64_t at) {
+  const lime_candidates *c = w->c;
+  int64_t F = c->hidden, pairs = w->pairs;
+  float size[MAX_SCREENED] __attribute__((aligned(64))), lost[MAX_SCREENED] __attribute__((aligned(64)));
+  uint32_t *T_low = w->T_low + at * F * pairs, *turned = w->A_low; /* no tile is there yet */
+  for (int64_t f = 0; f < F; f += LANES) {
+    lower(w, w->T + (at * F + f) * w->rows, turned, (v16 *)(size + f), (v16 *)(lost + f));
+    for (int64_t r = 0; r < pairs; r++)
+      for (int64_t i = 0; i < LANES; i++) T_low[(f + i) * pairs + r] = turned[r * LANES + i];
+  }
+  double weights = 0, added = c->b_max;
+  for (int64_t f = 0; f < F; f++) weights += c->W_max[f], added += (double)c->W_max[f] * c->G_max[f];
+  double roundings = (double)(4 * (2 * pairs + F + 8)) * 0x1p-24; /* of both sums, twice what they can be */
+  double flushed = (double)(4 * pairs) * 0x1p-126 * (1 + weights); /* tile registers know no denormal numbers */
+  double T = over_hidden(c, size), rest = roundings * added + flushed;
+  double dT = over_hidden(c, lost) * (1 + 0x1p-8) + roundings * T; /* |A'| <= (1 + 2^-8) |A| */
+  const double slack = 1.0001; /* norms and bounds are sums in float32 themselves */
+  if (T < 1e37 && dT < 1e37 && rest < 1e37) {
+    w->reach[at] = (reach){(float)(T * slack), (float)(dT * slack), (float)(rest * slack)};
+  } else {
+    w->reach[at] = (reach){0, 0, INFINITY};
+    memset(T_low, 0, (size_t)(F * pairs) * sizeof *T_low);
+  }
+}
+
+/* A of a tile in bfloat16, and the norms of each candidate, times that of its own w. */
+static void lower_tile(const work *w, int64_t tile) {
+  const lime_candidates *c = w->c;
+  for (int64_t g = 0; g < GROUPS; g++) {
+    int64_t group = tile * GROUPS + g;
+    v16 size, lost, weight = splat(c->W ? TINY_SQUARE : 1);
+    lower(w, c->A + group * w->rows * LANES, w->A_low + g * w->pairs * LANES, &size, &lost);
+    for (int64_t f = 0; c->W && f < c->hidden; f++) {
+      v16 x = load(c->W + (group * c->hidden + f) * LANES);
+      weight = fma16(x, x, weight);
+    }
+    w->A_size[g] = roots(size) * roots(weight);
+    w->A_lost[g] = roots(lost) * roots(weight);
+  }
+}
+
+#if defined(__AMX_BF16__)
+#define multiply_low amx_multiply
+#else
+/* As `amx_multiply`, plainly. */
+static void multiply_low(const work *w, const uint32_t *T, const float *G, float *out) {
+  for (int64_t g = 0; g < GROUPS; g++)
+    for (int64_t f = 0; f < LANES; f++) {
+      v16 sum = G ? load(G + (g * w->c->hidden + f) * LANES) : splat(0);
+      for (int64_t r = 0; r < w->pairs; r++) {
+        u16lanes A = *(const u16lanes *)(w->A_low + (g * w->pairs + r) * LANES), t = (u16lanes){0} + T[f * w->pairs + r];
+        sum = add_products(sum, A, t);
+      }
+      *(v16 *)(out + (g * LANES + f) * LANES) = sum;
+    }
+}
+#endif
+
+/* Estimates of a tile's scores for user `at`. */
+INLINE void estimate(const work *w, int64_t at, int64_t tile, v16 *scores, int relu, int own_G, int own_W) {
+  const lime_candidates *c = w->c;
+  int64_t F = c->hidden;
+  float sums[GROUPS * LANES * LANES] __attribute__((aligned(64)));
+  for (int g = 0; g < GROUPS; g++) scores[g] = load(c->b + tile * TILE + g * LANES);
+  for (int64_t first = 0; first < F; first += LANES) {
+    const uint32_t *T = w->T_low + (at * F + first) * w->pairs;
+    const float *G = own_G ? c->G + (tile * GROUPS * F + first) * LANES : NULL;
+    multiply_low(w, T, G, sums);
+    for (int f = 0; f < LANES; f++)
+      UNROLL for (int g = 0; g < GROUPS; g++) {
+        v16 hidden = load(sums + (g * LANES + f) * LANES);
+        if (!own_G) hidden += splat(c->g[first + f]);
+        if (relu) hidden = relu16(hidden);
+        v16 weight = own_W ? load(c->W + ((tile * GROUPS + g) * F + first + f) * LANES) : splat(c->w[first + f]);
+        scores[g] = fma16(weight, hidden, scores[g]);
+      }
+  }
+}
+
+#endif

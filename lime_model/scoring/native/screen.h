@@ -1,0 +1,173 @@
+/* Hardly any pair comes near a list, and an estimate of its score, with a bound of its error, says which may: only these
+   are scored in the written order. Lists and scores are those of the plain scan, bit for bit. */
+#ifndef LIME_SCREEN_H
+#define LIME_SCREEN_H
+
+#include "work.h"
+
+#if defined(LIME_SCREEN) || defined(__AMX_BF16__) /* the first is for tests, where there are no tile registers */
+#include <assert.h>
+
+#include "estimate.h"
+
+/* The score of one pair in the written order; the lanes are 16 f. */
+static float exact_score(const work *w, int64_t at, uint32_t position) {
+  const lime_candidates *c = w->c;
+  int64_t F = c->hidden, slab = w->rows * LANES, group = position / LANES, lane = position % LANES;
+  const float *A = c->A + group * slab + lane, *T = w->T + at * F * w->rows;
+  const float *G = c->G ? c->G + group * F * LANES + lane : c->g, *W = c->W ? c->W + group * F * LANES + lane : c->w;
+  int64_t next_G = c->G ? LANES : 1, next_W = c->W ? LANES : 1;
+  float score = c->b[position], hidden[4 * LANES] __attribute__((aligned(64)));
+#define HIDDEN(n)                                                                                          \
+  {                                                                                                        \
+    v16 sums[n];                                                                                           \
+    for (int64_t f = 0; f < (n) * LANES; f++, G += next_G) hidden[f] = *G;                                 \
+    UNROLL for (int i = 0; i < (n); i++) sums[i] = load(hidden + i * LANES);                               \
+    for (int64_t r = 0; r < w->rows; r++)                                                                  \
+      UNROLL for (int i = 0; i < (n); i++)                                                                 \
+        sums[i] = fma16(splat(A[r * LANES]), load(T + (first + i) * slab + r * LANES), sums[i]);           \
+    UNROLL for (int i = 0; i < (n); i++)                                                                   \
+      *(v16 *)(hidden + i * LANES) = c->relu ? relu16(sums[i]) : sums[i];                                  \
+    for (int64_t f = 0; f < (n) * LANES; f++, W += next_W) score = __builtin_fmaf(*W, hidden[f], score);   \
+  }
+  IN_CHUNKS(first, F / LANES, 4, HIDDEN);
+#undef HIDDEN
+  return score + 0.0f;
+}
+
+/* Score a note of user `at`: both bounds become the score. */
+static void settle(const work *w, int64_t at, int64_t i) {
+  list *l = w->lists + at;
+  if (l->scores[i] != l->most[i]) l->scores[i] = l->most[i] = exact_score(w, at, l->positions[i]);
+}
+
+/* Drop the notes that K others beat whatever their scores are. Returns the least that the K-th has, -infinity while
+   there are fewer. */
+static float keep_possible(const work *w, list *l) {
+  if (l->notes < w->k) return -INFINITY;
+  for (int64_t i = 0; i < l->notes; i++) l->best[i] = key_of(l->scores[i], l->positions[i]);
+  select_largest(l->best, l->notes, w->k, w->spare);
+  int64_t lowest = l->best[0], n = 0;
+  for (int64_t i = 1; i < w->k; i++) lowest = l->best[i] < lowest ? l->best[i] : lowest;
+  for (int64_t i = 0; i < l->notes; i++) {
+    l->scores[n] = l->scores[i];
+    l->most[n] = l->most[i];
+    l->positions[n] = l->positions[i];
+    n += key_of(l->most[n], l->positions[n]) >= lowest;
+  }
+  l->notes = n;
+  return score_of(lowest);
+}
+
+/* Make room among the notes of user `at`; his new threshold. Where bounds do not tell enough of them apart, scores do. */
+static float prune(const work *w, int64_t at) {
+  list *l = w->lists + at;
+  int64_t n = l->kept; /* notes before are checked against what is denied */
+  for (int64_t i = n; i < l->notes; i++) {
+    while (l->denied < l->denied_end && *l->denied < l->positions[i]) l->denied++;
+    l->scores[n] = l->scores[i];
+    l->most[n] = l->most[i];
+    l->positions[n] = l->positions[i];
+    n += !(l->denied < l->denied_end && *l->denied == l->positions[n]);
+  }
+  l->notes = n;
+  float threshold = keep_possible(w, l);
+  if (l->notes > w->undecided) {
+    for (int64_t i = 0; i < l->notes; i++) settle(w, at, i);
+    threshold = keep_possible(w, l);
+  }
+  l->kept = l->notes;
+  return threshold;
+}
+
+/* Whether the scores of a group are where their bounds say; asked by builds with assertions. */
+INLINE int hold(const work *w, int64_t at, v16 least, v16 most, uint32_t bits, int64_t position) {
+  for (int i = 0; i < LANES; i++)
+    if (bits >> i & 1) {
+      float score = exact_score(w, at, (uint32_t)(position + i));
+      if (!(least[i] <= score && score <= most[i])) return 0;
+    }
+  return 1;
+}
+
+/* Scores of one tile lie between bounds: note those that may beat the user's threshold and are eligible. */
+INLINE void judge_between(const work *w, int64_t at, const v16 *scores, uint64_t eligible, int64_t tile) {
+  const reach *r = w->reach + at;
+  v16 threshold = splat(w->thresholds[at]), most[GROUPS], least[GROUPS];
+  uint64_t bits = 0;
+  UNROLL for (int g = 0; g < GROUPS; g++) {
+    v16 error = fma16(w->A_lost[g], splat(r->T), fma16(w->A_size[g], splat(r->dT), splat(r->rest)));
+    most[g] = scores[g] + error;
+    least[g] = scores[g] - error;
+    bits |= (uint64_t)above(most[g], threshold) << (LANES * g);
+    assert(hold(w, at, least[g], most[g], (uint32_t)(eligible >> (LANES * g)) & 0xffff, tile * TILE + LANES * g));
+  }
+  if (__builtin_expect(bits == 0, 1)) return;
+  bits &= eligible;
+  list *l = w->lists + at;
+  UNROLL for (int g = 0; g < GROUPS; g++) {
+    uint32_t lanes = (uint32_t)(bits >> (LANES * g)) & 0xffff;
+    pack(l->most + l->notes, most[g], lanes);
+    note(l, least[g], lanes, (uint32_t)(tile * TILE + LANES * g));
+  }
+  if (l->notes + 2 * SLACK > w->room) w->thresholds[at] = prune(w, at);
+}
+
+/* Every user of the block against a tile while it is in the cache. */
+INLINE void estimate_all(const work *w, int64_t first, int64_t users, int relu, int own_G, int own_W) {
+  for (int64_t tile = 0; tile < w->tiles; tile++) {
+    lower_tile(w, tile);
+    for (int64_t at = 0; at < users; at++) {
+      uint64_t eligible = eligible_in(w, first + at, tile);
+      if (!eligible) continue;
+      v16 scores[GROUPS];
+      estimate(w, at, tile, scores, relu, own_G, own_W);
+      judge_between(w, at, scores, eligible, tile);
+    }
+  }
+}
+
+/* Score what is left of the block's notes: tiles pass once more, for all users together. */
+static void settle_all(const work *w, int64_t users) {
+  for (int64_t at = 0; at < users; at++) {
+    prune(w, at);
+    w->lists[at].kept = 0; /* from here on how many of the notes are settled */
+  }
+  for (int64_t tile = 0; tile < w->tiles; tile++)
+    for (int64_t at = 0; at < users; at++)
+      for (list *l = w->lists + at; l->kept < l->notes && l->positions[l->kept] / TILE == tile; l->kept++)
+        settle(w, at, l->kept);
+  for (int64_t at = 0; at < users; at++) w->lists[at].kept = 0; /* notes like those of a plain scan, to be merged */
+}
+
+static void scan_screened(const work *w, int64_t first, int64_t users) {
+  const lime_candidates *c = w->c;
+  for (int64_t at = 0; at < users; at++) lower_user(w, at);
+#if defined(__AMX_BF16__)
+  amx_open();
+#endif
+  BY_HEAD(c, estimate_all, w, first, users);
+#if defined(__AMX_BF16__)
+  amx_close();
+#endif
+  settle_all(w, users);
+}
+
+/* Where estimates save more than the scores of what they leave cost (measured), and no square of a norm overflows. */
+static int is_screened(const work *w) {
+  const lime_candidates *c = w->c;
+  int worth = !w->linear && w->rows >= 16 && c->hidden % LANES == 0 && c->hidden <= MAX_SCREENED;
+  worth &= 640 * w->k <= c->count * w->rows;
+  for (int64_t r = 0; r < w->rows; r++) worth &= c->A_max[r] < 1e15f;
+  for (int64_t f = 0; f < c->hidden; f++) worth &= c->W_max[f] < 1e15f;
+  return worth;
+}
+
+#else
+
+static void scan_screened(const work *w, int64_t first, int64_t users) { (void)w, (void)first, (void)users; }
+
+static int is_screened(const work *w) { return (void)w, 0; }
+
+#endif
+#endif
