@@ -28,7 +28,7 @@ from jobs.lists import FULL, MERGED, SCORED, positions_of
 from jobs.packages import require_package
 from jobs.rewrite import in_buckets, replace_users
 from jobs.score_batches import MOST_RESCORED, Shipped, scored_batches
-from jobs.score_users import users_to_score
+from jobs.score_users import USER, users_to_score
 from jobs.stage import Night, StageReport, job_parser, run_alone
 from lime_model.loaded import ModelPackage
 from lime_model.package import load_package
@@ -110,7 +110,7 @@ def scored(night: Night, users: DataFrame, work: Shipped) -> DataFrame:
     profile = resource_profile(spark, config.device, config.gpu_amount)
     # An explicit count: adaptive execution would collapse a small input to one Python task. By key: a round robin
     # sorts every row first, so that a task done again gets the same ones.
-    parts = users.repartition(config.partitions, "user_id")
+    parts = users.repartition(config.partitions, *USER)
     return parts.mapInArrow(scored_batches(work, device), SCORED, profile=profile)
 
 

@@ -13,6 +13,8 @@ from schemas.recommendations import RECOMMENDATIONS
 from schemas.user_history import USER_HISTORY
 from schemas.user_seen import USER_SEEN
 
+USER = ("user_id", "user_bucket")
+"""What tables of users are joined by: of a condition on buckets each then reads its own, and no others."""
 _CARRIED = (
     "user_id", "user_bucket", "rule_class", "denied", "links", "stale", "inputs_hash", "kept", "lifted", "audited"
 )  # fmt: skip
@@ -28,12 +30,12 @@ def users_to_score(night: Night, users: DataFrame, model: str, last: LastLists |
     lake, config = night.lake, night.config.score
     links = lake.read(LINK_EMBEDDINGS).where(F.col("model_digest") == model)
     made_from = F.col("history_digest").alias("made_from")
-    links = links.select("user_id", "links", made_from, F.col("numerics_id").alias("links_numerics"))
-    histories = lake.read(USER_HISTORY).select("user_id", "history_digest")
-    seen = lake.read(USER_SEEN).select("user_id", "seen")
+    links = links.select(*USER, "links", made_from, F.col("numerics_id").alias("links_numerics"))
+    histories = lake.read(USER_HISTORY).select(*USER, "history_digest")
+    seen = lake.read(USER_SEEN).select(*USER, "seen")
     everybody = users.select("user_id", "user_bucket", "attributes", "rule_class", "binding", "denied")
     for table in (links, histories, seen):  # each unique by user_id
-        everybody = everybody.join(table, on=["user_id"], how="left")
+        everybody = everybody.join(table, on=list(USER), how="left")
     stale = F.col("history_digest").isNotNull() & ~F.col("history_digest").eqNullSafe(F.col("made_from"))
     nothing = F.array().cast("array<string>")
     lifted = expired_items(config, last, night.cutoff) if last and config.seen_days else nothing

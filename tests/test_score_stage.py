@@ -79,6 +79,15 @@ def test_users_flow_through_once(night: Night, no_broadcast: None) -> None:
     assert_golden(PLAN, plan)
 
 
+def test_a_group_of_buckets_reads_its_own_links_only(night: Night) -> None:
+    made = night_lists(night, load_package(require_package(night)), in_full=True)
+    lists = scored(night, made.chosen.where("pmod(user_bucket, 4) = 1"), made.work)
+    plan = lists._jdf.queryExecution().executedPlan().treeString()  # type: ignore[operator]
+    scans = [line for line in plan.splitlines() if "FileScan" in line]
+    assert len(scans) == 4  # users, links, histories, seen
+    assert [scan for scan in scans if not re.search(r"PartitionFilters: \[[^]]*pmod\(", scan)] == []
+
+
 def test_lists_are_the_same_in_any_number_of_partitions(night: Night) -> None:
     found = set()
     for partitions in (1, 2, 7, 64):
