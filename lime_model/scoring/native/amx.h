@@ -30,7 +30,7 @@ static void amx_open(void) {
 
 static void amx_close(void) { _tile_release(); }
 
-/* Hidden sums of 16 rows of T in bfloat16 for a tile of candidates: out [GROUPS, 16 f, 16]. G is null where it is zero. */
+/* Hidden sums of 16 rows of T for a tile of candidates, from bfloat16: out [GROUPS, 16 f, 16]. G is null where zero. */
 INLINE void amx_multiply(const work *w, const uint32_t *T, const float *G, float *out) {
   const uint32_t *A = w->A_low;
   int64_t pairs = w->pairs, row = pairs * 4, group = w->c->hidden * LANES;

@@ -13,8 +13,6 @@
 #include "amx.h"
 #endif
 
-enum { MAX_SCREENED = 512 }; /* F that a bound is made over */
-
 static const float TINY_SQUARE = 0x1p-140f; /* more than all that squares lose by being denormal */
 
 INLINE v16 roots(v16 x) {

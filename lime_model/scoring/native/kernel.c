@@ -98,6 +98,7 @@ static void lay_out(work *w, arena *a) {
   if (w->screened) {
     w->T_low = take(a, w->block * c->hidden * w->pairs * f);
     w->A_low = take(a, w->pairs * TILE * f);
+    w->awaited = take(a, (int64_t)sizeof(awaited));
     w->reach = take(a, w->block * (int64_t)sizeof(reach));
     w->A_size = take(a, TILE * f);
     w->A_lost = take(a, TILE * f);
@@ -119,8 +120,8 @@ static __attribute__((noinline)) int top_k(const lime_candidates *c, const lime_
   int64_t fresh = w.k < 64 ? 64 : w.k < 1024 ? w.k : 1024;
   w.screened = is_screened(&w);
   w.pairs = whole(w.rows, 2 * LANES) * LANES;
-  w.undecided = w.k + fresh;
-  w.room = w.k + fresh + 3 * SLACK + (w.screened ? fresh : 0);
+  w.undecided = 2 * (w.k + fresh);
+  w.room = (w.screened ? w.undecided : w.k) + fresh + 3 * SLACK;
   w.block = block_of(&w);
   arena counted = {NULL, 0};
   lay_out(&w, &counted);

@@ -10,35 +10,60 @@
 
 #include "estimate.h"
 
-/* The score of one pair in the written order; the lanes are 16 f. */
-static float exact_score(const work *w, int64_t at, uint32_t position) {
+/* A pair's hidden layer in the written order; the lanes are 16 f. */
+static void hidden_of(const work *w, int64_t at, uint32_t position, float *hidden) {
   const lime_candidates *c = w->c;
   int64_t F = c->hidden, slab = w->rows * LANES, group = position / LANES, lane = position % LANES;
   const float *A = c->A + group * slab + lane, *T = w->T + at * F * w->rows;
-  const float *G = c->G ? c->G + group * F * LANES + lane : c->g, *W = c->W ? c->W + group * F * LANES + lane : c->w;
-  int64_t next_G = c->G ? LANES : 1, next_W = c->W ? LANES : 1;
-  float score = c->b[position], hidden[4 * LANES] __attribute__((aligned(64)));
-#define HIDDEN(n)                                                                                          \
-  {                                                                                                        \
-    v16 sums[n];                                                                                           \
-    for (int64_t f = 0; f < (n) * LANES; f++, G += next_G) hidden[f] = *G;                                 \
-    UNROLL for (int i = 0; i < (n); i++) sums[i] = load(hidden + i * LANES);                               \
-    for (int64_t r = 0; r < w->rows; r++)                                                                  \
-      UNROLL for (int i = 0; i < (n); i++)                                                                 \
-        sums[i] = fma16(splat(A[r * LANES]), load(T + (first + i) * slab + r * LANES), sums[i]);           \
-    UNROLL for (int i = 0; i < (n); i++)                                                                   \
-      *(v16 *)(hidden + i * LANES) = c->relu ? relu16(sums[i]) : sums[i];                                  \
-    for (int64_t f = 0; f < (n) * LANES; f++, W += next_W) score = __builtin_fmaf(*W, hidden[f], score);   \
+  const float *G = c->G ? c->G + group * F * LANES + lane : c->g;
+  for (int64_t f = 0; f < F; f++) hidden[f] = G[f * (c->G ? LANES : 1)];
+#define HIDDEN(n)                                                                                \
+  {                                                                                              \
+    v16 sums[n];                                                                                 \
+    UNROLL for (int i = 0; i < (n); i++) sums[i] = load(hidden + (first + i) * LANES);           \
+    for (int64_t r = 0; r < w->rows; r++)                                                        \
+      UNROLL for (int i = 0; i < (n); i++)                                                       \
+        sums[i] = fma16(splat(A[r * LANES]), load(T + (first + i) * slab + r * LANES), sums[i]); \
+    UNROLL for (int i = 0; i < (n); i++)                                                         \
+      *(v16 *)(hidden + (first + i) * LANES) = c->relu ? relu16(sums[i]) : sums[i];              \
   }
   IN_CHUNKS(first, F / LANES, 4, HIDDEN);
 #undef HIDDEN
-  return score + 0.0f;
 }
 
-/* Score a note of user `at`: both bounds become the score. */
+/* Scores of n pairs from their hidden layers, in the written order: one chain each, side by side to hide its latency. */
+INLINE void add_up(const lime_candidates *c, const uint32_t *positions, hidden_row *hidden, float *scores, int n) {
+  const float *W[AWAITED];
+  for (int j = 0; j < n; j++) {
+    scores[j] = c->b[positions[j]];
+    W[j] = c->W ? c->W + positions[j] / LANES * c->hidden * LANES + positions[j] % LANES : c->w;
+  }
+  for (int64_t f = 0; f < c->hidden; f++)
+    UNROLL for (int j = 0; j < n; j++)
+      scores[j] = __builtin_fmaf(W[j][f * (c->W ? LANES : 1)], hidden[j][f], scores[j]);
+  for (int j = 0; j < n; j++) scores[j] += 0.0f;
+}
+
+/* Score the notes that await it: both bounds become the score. */
+static void settle_awaited(const work *w) {
+  awaited *a = w->awaited;
+  float scores[AWAITED];
+  for (int j = a->count; j < AWAITED; j++) a->positions[j] = 0; /* what is in these rows is not looked at */
+  add_up(w->c, a->positions, a->hidden, scores, AWAITED);
+  for (int j = 0; j < a->count; j++) *a->least[j] = *a->most[j] = scores[j];
+  a->count = 0;
+}
+
+/* See to it that a note of user `at` is scored, by `settle_awaited` at the latest. */
 static void settle(const work *w, int64_t at, int64_t i) {
   list *l = w->lists + at;
-  if (l->scores[i] != l->most[i]) l->scores[i] = l->most[i] = exact_score(w, at, l->positions[i]);
+  awaited *a = w->awaited;
+  if (l->scores[i] == l->most[i]) return;
+  hidden_of(w, at, l->positions[i], a->hidden[a->count]);
+  a->positions[a->count] = l->positions[i];
+  a->least[a->count] = l->scores + i;
+  a->most[a->count] = l->most + i;
+  if (++a->count == AWAITED) settle_awaited(w);
 }
 
 /* Drop the notes that K others beat whatever their scores are. Returns the least that the K-th has, -infinity while
@@ -74,6 +99,7 @@ static float prune(const work *w, int64_t at) {
   float threshold = keep_possible(w, l);
   if (l->notes > w->undecided) {
     for (int64_t i = 0; i < l->notes; i++) settle(w, at, i);
+    settle_awaited(w);
     threshold = keep_possible(w, l);
   }
   l->kept = l->notes;
@@ -82,11 +108,15 @@ static float prune(const work *w, int64_t at) {
 
 /* Whether the scores of a group are where their bounds say; asked by builds with assertions. */
 INLINE int hold(const work *w, int64_t at, v16 least, v16 most, uint32_t bits, int64_t position) {
-  for (int i = 0; i < LANES; i++)
-    if (bits >> i & 1) {
-      float score = exact_score(w, at, (uint32_t)(position + i));
-      if (!(least[i] <= score && score <= most[i])) return 0;
-    }
+  for (; bits; bits &= bits - 1) {
+    int i = __builtin_ctz(bits);
+    uint32_t of = (uint32_t)(position + i);
+    hidden_row hidden __attribute__((aligned(64)));
+    float score;
+    hidden_of(w, at, of, hidden);
+    add_up(w->c, &of, &hidden, &score, 1);
+    if (!(least[i] <= score && score <= most[i])) return 0;
+  }
   return 1;
 }
 
@@ -137,6 +167,7 @@ static void settle_all(const work *w, int64_t users) {
     for (int64_t at = 0; at < users; at++)
       for (list *l = w->lists + at; l->kept < l->notes && l->positions[l->kept] / TILE == tile; l->kept++)
         settle(w, at, l->kept);
+  settle_awaited(w);
   for (int64_t at = 0; at < users; at++) w->lists[at].kept = 0; /* notes like those of a plain scan, to be merged */
 }
 

@@ -7,6 +7,18 @@
 
 enum { TILE = GROUPS * LANES, BLOCK = 256 / TILE, MAX_USERS = 120, T_BYTES = 1 << 18, LIST_BYTES = 1 << 21, FOLD_AT_ONCE = 8 };
 
+enum { MAX_SCREENED = 512, AWAITED = 8 }; /* F that estimates are made for; pairs that are scored side by side */
+
+typedef float hidden_row[MAX_SCREENED];
+
+/* Notes whose hidden layer is computed and whose score is not. */
+typedef struct {
+  hidden_row hidden[AWAITED];
+  float *least[AWAITED], *most[AWAITED];
+  uint32_t positions[AWAITED];
+  int count;
+} awaited;
+
 /* How far a user's estimates may be off: what a candidate's norms are multiplied by, and what is added. */
 typedef struct {
   float T, dT, rest;
@@ -27,6 +39,7 @@ typedef struct {
   int64_t *spare;
   int64_t pairs, undecided;     /* screened: pairs of rows, filled up to whole tile registers; notes that may await a score */
   uint32_t *T_low, *A_low;      /* bfloat16 pairs: [users, F, pairs]; [GROUPS, pairs, 16] of a tile */
+  awaited *awaited;
   reach *reach;                 /* [users] */
   v16 *A_size, *A_lost;         /* [GROUPS] of a tile: |A| and |dA|, what bfloat16 lost of it */
 } work;
