@@ -20,8 +20,6 @@ from schemas.errors import ModelArtifactError
 
 _X86 = {"AVX512": ("avx512", "avx2", "portable"), "AVX2": ("avx2", "portable")}
 
-_ON_DEMAND = ("amx",)  # a process has its registers only after it asked for them
-
 
 def runnable() -> tuple[str, ...]:
     """Names of the builds that this processor runs, best first."""
@@ -37,12 +35,19 @@ def runnable() -> tuple[str, ...]:
 def carried() -> tuple[str, ...]:
     """Names of the builds that are installed and that the operating system lets run here, best first."""
     installed = (name for name in runnable() if _resource(name).is_file())
-    return tuple(name for name in installed if name not in _ON_DEMAND or open_library(name).lime_start())
+    return tuple(name for name in installed if name != "amx" or _opened(name).lime_start())
+
+
+def open_library(name: str) -> ctypes.CDLL:
+    """Open a build; raises ModelArtifactError where it can't be opened, or may not run."""
+    library = _opened(name)
+    if not library.lime_start():  # before anything else of it: a process gets AMX's registers when it asks
+        raise ModelArtifactError(f"kernel {name}: expected to be let run, found that the operating system refuses")
+    return library
 
 
 @lru_cache(maxsize=8)
-def open_library(name: str) -> ctypes.CDLL:
-    """Open a build; raises ModelArtifactError where it can't be opened."""
+def _opened(name: str) -> ctypes.CDLL:
     resource = _resource(name)
     try:
         path = resource if isinstance(resource, Path) else _unpacked(resource)

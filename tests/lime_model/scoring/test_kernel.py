@@ -39,6 +39,18 @@ def test_every_build_that_runs_here_gives_the_same_bits(head: str, rows: dict[st
         assert torch.equal(top.scores.view(torch.int32), found[0].scores.view(torch.int32))
 
 
+@pytest.mark.parametrize("build", carried())
+def test_a_build_that_is_named_runs_in_a_fresh_process(build: str) -> None:
+    """Nobody asked before which builds there are: one that needs leave to run asks for it itself."""
+    code = (
+        "from lime_model.scoring.kernel import KernelScorer\n"
+        "from tests.lime_model.scoring.made import everything, links, made, nothing\n"
+        f"scorer = KernelScorer(made('mlp', 2000, L=16, F=16), 5, {build!r})\n"
+        "print(scorer.top_k(links(2, L=16), nothing(2), everything(2000, 2)).count.tolist())\n"
+    )
+    assert subprocess.check_output([sys.executable, "-c", code], cwd=ROOT, text=True).strip() == "[5, 5]"
+
+
 def test_a_flushing_process_gets_the_same_bits_and_its_state_back() -> None:
     candidates = made("linear", 64, b=torch.full((64,), 1e-44))
     P = links(4) * 1e-40
