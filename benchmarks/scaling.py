@@ -47,9 +47,13 @@ def worker(file: str, head: str, items: int, users: int) -> Run:
 
 
 def private_mb() -> float:
-    """Memory of this process that no other shares, in MB."""
+    """Memory of this process that no file backs, in MB.
+
+    What it maps of the candidates is the host's, one copy for all, though the kernel counts it as private while only
+    one process has it mapped.
+    """
     lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
-    return sum(int(line.split()[1]) for line in lines if line.startswith("Private")) / 1024
+    return sum(int(line.split()[1]) for line in lines if line.startswith("Anonymous:")) / 1024
 
 
 def write_candidates(file: Path, head: str, count: int) -> None:
