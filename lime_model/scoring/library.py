@@ -27,7 +27,7 @@ def runnable() -> tuple[str, ...]:
     if machine != "x86_64":
         return ("neon",) if machine == "aarch64" else ()
     names = _X86.get(torch.backends.cpu.get_cpu_capability(), ("portable",))
-    amx = names[0] == "avx512" and torch.cpu.get_capabilities()["amx_bf16"]
+    amx = names[0] == "avx512" and torch.cpu.get_capabilities().get("amx_bf16", False)
     return ("amx", *names) if amx else names
 
 

@@ -13,7 +13,7 @@
 #include "amx.h"
 #endif
 
-static const float TINY_SQUARE = 0x1p-140f; /* more than all that squares lose by being denormal */
+static const float TINY_SQUARE = 0x1p-126f; /* more than all that squares lose by being denormal */
 
 INLINE v16 roots(v16 x) {
   for (int i = 0; i < LANES; i++) x[i] = sqrtf(x[i]);
@@ -64,7 +64,8 @@ static void lower_user(const work *w, int64_t at) {
   double dT = over_hidden(c, lost) * (1 + 0x1p-8) + roundings * T; /* |A'| <= (1 + 2^-8) |A| */
   const double slack = 1.0001; /* norms and bounds are sums in float32 themselves */
   if (T < 1e37 && dT < 1e37 && rest < 1e37) {
-    w->reach[at] = (reach){(float)(T * slack), (float)(dT * slack), (float)(rest * slack)};
+    const double least = 0x1p-126; /* nor may they vanish in it: |A| can be large */
+    w->reach[at] = (reach){(float)(T * slack + least), (float)(dT * slack + least), (float)(rest * slack)};
   } else {
     w->reach[at] = (reach){0, 0, INFINITY};
     memset(T_low, 0, (size_t)(F * pairs) * sizeof *T_low);

@@ -180,6 +180,27 @@ static void check_case(uint64_t number_of_case) {
   for (size_t i = 0; i < sizeof made / sizeof *made; i++) free(made[i]);
 }
 
+/* The best of 64 candidates, which only an estimate with a bound far below the weights' size tells from the second:
+   all its terms are normal numbers, and products of w and T are not. */
+static void check_tiny_weights(void) {
+  enum { C = 64, L = 16, F = 16 };
+  float A_max[L], G_max[F] = {0}, W_max[F], none, score;
+  float *A = numbers(C * L, 5), *b = numbers(C, 5), *fold = numbers(F, 2), *g = numbers(F, 5), *w = numbers(F, 2), *P = numbers(L, 5);
+  for (int f = 0; f < F; f++) fold[f] = 1, w[f] = W_max[f] = 0x1p-100f;
+  P[0] = 0x1.01p-49f, P[1] = 0x1p-49f, P[2] = 0x1p-58f; /* the first loses 2^-57 */
+  A[0] = A[L + 1] = A[L + 2] = 0x1p49f;
+  uint8_t masks[C / 8];
+  memset(masks, 0xff, sizeof masks);
+  int64_t class_of = 0, offsets[2] = {0, 0}, position, count;
+  lime_candidates c = {C, 1, L, 1, F, 1, grouped(A, C, L, C / 16, A_max), NULL, NULL, grouped(b, C, 1, C / 16, &none),
+                       fold, g, w, A_max, G_max, W_max, 0};
+  lime_users users = {1, P, masks, &class_of, offsets, offsets};
+  lime_lists lists = {&position, &score, &count, -1};
+  if (lime_top_k(&c, &users, 1, &lists) != LIME_OK || position != 0 || score != 0x1.01p-96f) fail("tiny weights", 0, position);
+  void *made[] = {A, b, fold, g, w, P, (void *)c.A, (void *)c.b};
+  for (size_t i = 0; i < sizeof made / sizeof *made; i++) free(made[i]);
+}
+
 static void check_find(void) {
   const char *ids = "aabbc\xc3\xa9";            /* "", a, ab, b, c, é */
   int64_t offsets[] = {0, 0, 1, 3, 4, 5, 7};
@@ -203,6 +224,7 @@ int main(int argc, char **argv) {
   }
   int cases = argc > 1 ? atoi(argv[1]) : 200;
   for (int i = 1; i <= cases; i++) check_case((uint64_t)i);
+  check_tiny_weights();
   check_find();
   printf("%d cases, %lld pairs: same bits\n", cases, (long long)pairs);
   return 0;
