@@ -5,7 +5,9 @@
      T[h, l, f]   from 0, over d ascending:   t = fma(P[l, d], fold[h, d, f], t)
      hidden f     from G[c, f], over r = (h, l) ascending:   x = fma(A[c, r], T[r, f], x)
      score        from b[c], over f ascending:   s = fma(w[c, f], act(x_f), s);   then s + 0, so that a zero is +0
-   A linear head (F = 1, identity, w = 1, G = 0) is one chain: s from b[c], over r:   s = fma(A[c, r], T[r], s). */
+   A linear head (F = 1, identity, w = 1, G = 0) is one chain: s from b[c], over r:   s = fma(A[c, r], T[r], s).
+
+   Every pair is scored so (`scan.h`), or where there are tile registers those that an estimate leaves (`screen.h`). */
 #include "fold.h"
 #include "scan.h"
 #include "screen.h"
