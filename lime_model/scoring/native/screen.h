@@ -48,6 +48,7 @@ INLINE void add_up(const lime_candidates *c, const uint32_t *positions, hidden_r
 static void settle_awaited(const work *w) {
   awaited *a = w->awaited;
   float scores[AWAITED];
+  if (!a->count) return; /* there may be no candidate at all */
   for (int j = a->count; j < AWAITED; j++) a->positions[j] = 0; /* what is in these rows is not looked at */
   add_up(w->c, a->positions, a->hidden, scores, AWAITED);
   for (int j = 0; j < a->count; j++) *a->least[j] = *a->most[j] = scores[j];

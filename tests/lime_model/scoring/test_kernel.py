@@ -51,6 +51,14 @@ def test_a_build_that_is_named_runs_in_a_fresh_process(build: str) -> None:
     assert subprocess.check_output([sys.executable, "-c", code], cwd=ROOT, text=True).strip() == "[5, 5]"
 
 
+@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("build", carried())
+def test_a_subset_without_candidates_makes_empty_lists(build: str, head: str) -> None:
+    nobody = made(head, 100, width=16, L=16, F=16).subset(torch.empty(0, dtype=torch.int64))
+    found = KernelScorer(nobody, 5, build).top_k(links(3, width=16, L=16), nothing(3), everything(0, 3))
+    assert found.count.tolist() == [0, 0, 0] and bool((found.positions == -1).all())
+
+
 def test_a_flushing_process_gets_the_same_bits_and_its_state_back() -> None:
     candidates = made("linear", 64, b=torch.full((64,), 1e-44))
     P = links(4) * 1e-40
