@@ -1,0 +1,143 @@
+/* Notes whose scores lie between bounds: which are possible, and scoring them in the written order. */
+#ifndef LIME_SETTLE_H
+#define LIME_SETTLE_H
+
+#include <assert.h>
+
+#include "estimate.h"
+
+/* A pair's hidden layer in the written order; the lanes are 16 f. */
+static void hidden_of(const work *w, int64_t at, uint32_t position, float *hidden) {
+  const lime_candidates *c = w->c;
+  int64_t F = c->hidden, slab = w->rows * LANES, group = position / LANES, lane = position % LANES;
+  const float *A = c->A + group * slab + lane, *T = w->T + at * F * w->rows;
+  const float *G = c->G ? c->G + group * F * LANES + lane : c->g;
+  for (int64_t f = 0; f < F; f++) hidden[f] = G[f * (c->G ? LANES : 1)];
+#define HIDDEN(n)                                                                                \
+  {                                                                                              \
+    v16 sums[n];                                                                                 \
+    UNROLL for (int i = 0; i < (n); i++) sums[i] = load(hidden + (first + i) * LANES);           \
+    for (int64_t r = 0; r < w->rows; r++)                                                        \
+      UNROLL for (int i = 0; i < (n); i++)                                                       \
+        sums[i] = fma16(splat(A[r * LANES]), load(T + (first + i) * slab + r * LANES), sums[i]); \
+    UNROLL for (int i = 0; i < (n); i++)                                                         \
+      *(v16 *)(hidden + (first + i) * LANES) = c->relu ? relu16(sums[i]) : sums[i];              \
+  }
+  IN_CHUNKS(first, F / LANES, 4, HIDDEN);
+#undef HIDDEN
+}
+
+/* Scores of n pairs from their hidden layers, in the written order: one chain each, side by side to hide its latency. */
+INLINE void add_up(const lime_candidates *c, const uint32_t *positions, hidden_row *hidden, float *scores, int n) {
+  const float *W[AWAITED];
+  for (int j = 0; j < n; j++) {
+    scores[j] = c->b[positions[j]];
+    W[j] = c->W ? c->W + positions[j] / LANES * c->hidden * LANES + positions[j] % LANES : c->w;
+  }
+  for (int64_t f = 0; f < c->hidden; f++)
+    UNROLL for (int j = 0; j < n; j++)
+      scores[j] = __builtin_fmaf(W[j][f * (c->W ? LANES : 1)], hidden[j][f], scores[j]);
+  for (int j = 0; j < n; j++) scores[j] += 0.0f;
+}
+
+/* Score the notes that await it: both bounds become the score. */
+static void settle_awaited(const work *w) {
+  awaited *a = w->awaited;
+  float scores[AWAITED];
+  if (!a->count) return; /* there may be no candidate at all */
+  for (int j = a->count; j < AWAITED; j++) a->positions[j] = 0; /* what is in these rows is not looked at */
+  add_up(w->c, a->positions, a->hidden, scores, AWAITED);
+  for (int j = 0; j < a->count; j++) *a->least[j] = *a->most[j] = scores[j];
+  a->count = 0;
+}
+
+/* See to it that a note of user `at` is scored, by `settle_awaited` at the latest. */
+static void settle(const work *w, int64_t at, int64_t i) {
+  list *l = w->lists + at;
+  awaited *a = w->awaited;
+  if (l->scores[i] == l->most[i]) return;
+  hidden_of(w, at, l->positions[i], a->hidden[a->count]);
+  a->positions[a->count] = l->positions[i];
+  a->least[a->count] = l->scores + i;
+  a->most[a->count] = l->most + i;
+  if (++a->count == AWAITED) settle_awaited(w);
+}
+
+/* Drop the notes that K others beat whatever their scores are. Returns the least that the K-th has, -infinity while
+   there are fewer. */
+static float keep_possible(const work *w, list *l) {
+  if (l->notes < w->k) return -INFINITY;
+  for (int64_t i = 0; i < l->notes; i++) l->best[i] = key_of(l->scores[i], l->positions[i]);
+  select_largest(l->best, l->notes, w->k, w->spare);
+  int64_t lowest = l->best[0], n = 0;
+  for (int64_t i = 1; i < w->k; i++) lowest = l->best[i] < lowest ? l->best[i] : lowest;
+  for (int64_t i = 0; i < l->notes; i++) {
+    l->scores[n] = l->scores[i];
+    l->most[n] = l->most[i];
+    l->positions[n] = l->positions[i];
+    n += key_of(l->most[n], l->positions[n]) >= lowest;
+  }
+  l->notes = n;
+  return score_of(lowest);
+}
+
+/* Make room among the notes of user `at`; his new threshold. Where bounds do not tell enough of them apart, scores do. */
+static float prune(const work *w, int64_t at) {
+  list *l = w->lists + at;
+  int64_t n = l->kept; /* notes before are checked against what is denied */
+  for (int64_t i = n; i < l->notes; i++) {
+    while (l->denied < l->denied_end && *l->denied < l->positions[i]) l->denied++;
+    l->scores[n] = l->scores[i];
+    l->most[n] = l->most[i];
+    l->positions[n] = l->positions[i];
+    n += !(l->denied < l->denied_end && *l->denied == l->positions[n]);
+  }
+  l->notes = n;
+  float threshold = keep_possible(w, l);
+  if (l->notes > w->undecided) {
+    for (int64_t i = 0; i < l->notes; i++) settle(w, at, i);
+    settle_awaited(w);
+    threshold = keep_possible(w, l);
+  }
+  l->kept = l->notes;
+  return threshold;
+}
+
+/* Whether the scores of a group are where their bounds say; asked by builds with assertions. */
+INLINE int hold(const work *w, int64_t at, v16 least, v16 most, uint32_t bits, int64_t position) {
+  for (; bits; bits &= bits - 1) {
+    int i = __builtin_ctz(bits);
+    uint32_t of = (uint32_t)(position + i);
+    hidden_row hidden __attribute__((aligned(64)));
+    float score;
+    hidden_of(w, at, of, hidden);
+    add_up(w->c, &of, &hidden, &score, 1);
+    if (!(least[i] <= score && score <= most[i])) return 0;
+  }
+  return 1;
+}
+
+/* Scores of one tile lie between bounds: note those that may beat the user's threshold and are eligible. */
+INLINE void judge_between(const work *w, int64_t at, const v16 *scores, uint64_t eligible, int64_t tile) {
+  const reach *r = w->reach + at;
+  v16 threshold = splat(w->thresholds[at]), most[GROUPS], least[GROUPS];
+  uint64_t bits = 0;
+  UNROLL for (int g = 0; g < GROUPS; g++) {
+    v16 error = fma16(w->A_lost[g], splat(r->T), fma16(w->A_size[g], splat(r->dT), splat(r->rest)));
+    most[g] = scores[g] + error;
+    least[g] = scores[g] - error;
+    bits |= (uint64_t)above(most[g], threshold) << (LANES * g);
+    assert(hold(w, at, least[g], most[g], (uint32_t)(eligible >> (LANES * g)) & 0xffff, tile * TILE + LANES * g));
+  }
+  if (__builtin_expect(bits == 0, 1)) return;
+  bits &= eligible;
+  list *l = w->lists + at;
+  UNROLL for (int g = 0; g < GROUPS; g++) {
+    uint32_t lanes = (uint32_t)(bits >> (LANES * g)) & 0xffff;
+    pack(l->most + l->notes, most[g], lanes);
+    note(l, least[g], lanes, (uint32_t)(tile * TILE + LANES * g));
+  }
+  if (l->notes + 2 * SLACK > w->room) w->thresholds[at] = prune(w, at);
+}
+
+#endif
