@@ -7,7 +7,10 @@
      score        from b[c], over f ascending:   s = fma(w[c, f], act(x_f), s);   then s + 0, so that a zero is +0
    A linear head (F = 1, identity, w = 1, G = 0) is one chain: s from b[c], over r:   s = fma(A[c, r], T[r], s).
 
-   Every pair is scored so (`scan.h`), or where there are tile registers those that an estimate leaves (`screen.h`). */
+   Every pair is scored so (`scan.h`), or where there are tile registers those that an estimate leaves (`screen.h`,
+   `screen_linear.h`). */
+#include <stdlib.h>
+
 #include "fold.h"
 #include "scan.h"
 #include "screen.h"
@@ -38,7 +41,7 @@ static void start_user(work *w, int64_t at, int64_t user) {
 static void write_list(work *w, int64_t at, int64_t user, int64_t k, lime_lists *out) {
   list *l = w->lists + at;
   merge(l, w->k, w->spare);
-  sort_best(l, w->spare);
+  sort_largest(l->best, l->kept, w->spare);
   out->count[user] = l->kept;
   for (int64_t i = 0; i < k; i++) {
     out->positions[user * k + i] = i < l->kept ? (int64_t)position_of(l->best[i]) : -1;

@@ -5,7 +5,6 @@
 #define LIME_LIST_H
 
 #include <math.h>
-#include <stdlib.h>
 
 #include "vector.h"
 #if defined(__AVX512F__)
@@ -123,25 +122,23 @@ static float merge(list *l, int64_t k, int64_t *spare) {
   return score_of(lowest);
 }
 
-static int descending(const void *a, const void *b) {
-  int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
-  return (x < y) - (x > y);
-}
+enum { COUNTED = 64 }; /* up to here counting larger keys is faster than more halves: it has no branches */
 
-enum { COUNTED = 256 }; /* up to here counting larger keys is faster than a sort: it has no branches */
-
-static void sort_best(list *l, int64_t *spare) {
-  int64_t n = l->kept;
+/* The largest first. `spare` holds n. */
+static void sort_largest(int64_t *keys, int64_t n, int64_t *spare) {
+  int64_t half = n / 2;
   if (n > COUNTED) {
-    qsort(l->best, (size_t)n, sizeof *l->best, descending);
+    select_largest(keys, n, half, spare);
+    sort_largest(keys, half, spare);
+    sort_largest(keys + half, n - half, spare);
     return;
   }
   for (int64_t i = 0; i < n; i++) {
-    int64_t key = l->best[i], rank = 0;
-    for (int64_t j = 0; j < n; j++) rank += l->best[j] > key;
+    int64_t key = keys[i], rank = 0;
+    for (int64_t j = 0; j < n; j++) rank += keys[j] > key;
     spare[rank] = key;
   }
-  memcpy(l->best, spare, (size_t)n * sizeof *spare);
+  memcpy(keys, spare, (size_t)n * sizeof *spare);
 }
 
 #endif
