@@ -45,30 +45,46 @@ static double over_hidden(const lime_candidates *c, const float *squares) {
   return c->W ? sqrt(sum) : sum;
 }
 
-/* T of user `at` in bfloat16, and how far his estimates reach: all the way where the bound itself could overflow. */
-static void lower_user(const work *w, int64_t at) {
+/* 16 columns of T in bfloat16, and the squared norms of each and of what it lost. */
+static void lower_columns(const work *w, int64_t first, float *size, float *lost) {
+  uint32_t *T_low = w->T_low + first * w->pairs, *turned = w->A_low; /* no tile is there yet */
+  lower(w, w->T + first * w->rows, turned, (v16 *)size, (v16 *)lost);
+  for (int64_t r = 0; r < w->pairs; r++)
+    for (int64_t i = 0; i < LANES; i++) T_low[i * w->pairs + r] = turned[r * LANES + i];
+}
+
+/* How far estimates of user `at` reach, of norms of his T: all the way where the bound itself could overflow. */
+static void set_reach(const work *w, int64_t at, double T, double lost) {
   const lime_candidates *c = w->c;
   int64_t F = c->hidden, pairs = w->pairs;
-  float size[MAX_SCREENED] __attribute__((aligned(64))), lost[MAX_SCREENED] __attribute__((aligned(64)));
-  uint32_t *T_low = w->T_low + at * F * pairs, *turned = w->A_low; /* no tile is there yet */
-  for (int64_t f = 0; f < F; f += LANES) {
-    lower(w, w->T + (at * F + f) * w->rows, turned, (v16 *)(size + f), (v16 *)(lost + f));
-    for (int64_t r = 0; r < pairs; r++)
-      for (int64_t i = 0; i < LANES; i++) T_low[(f + i) * pairs + r] = turned[r * LANES + i];
-  }
   double weights = 0, added = c->b_max;
   for (int64_t f = 0; f < F; f++) weights += c->W_max[f], added += (double)c->W_max[f] * c->G_max[f];
   double roundings = (double)(4 * (2 * pairs + F + 8)) * 0x1p-24; /* of both sums, twice what they can be */
   double flushed = (double)(4 * pairs) * 0x1p-126 * (1 + weights); /* tile registers know no denormal numbers */
-  double T = over_hidden(c, size), rest = roundings * added + flushed;
-  double dT = over_hidden(c, lost) * (1 + 0x1p-8) + roundings * T; /* |A'| <= (1 + 2^-8) |A| */
+  double dT = lost * (1 + 0x1p-8) + roundings * T, rest = roundings * added + flushed; /* |A'| <= (1 + 2^-8) |A| */
   const double slack = 1.0001; /* norms and bounds are sums in float32 themselves */
-  if (T < 1e37 && dT < 1e37 && rest < 1e37) {
-    const double least = 0x1p-126; /* nor may they vanish in it: |A| can be large */
-    w->reach[at] = (reach){(float)(T * slack + least), (float)(dT * slack + least), (float)(rest * slack)};
-  } else {
-    w->reach[at] = (reach){0, 0, INFINITY};
-    memset(T_low, 0, (size_t)(F * pairs) * sizeof *T_low);
+  const double least = 0x1p-126; /* nor may they vanish in it: |A| can be large */
+  int bounded = T < 1e37 && dT < 1e37 && rest < 1e37;
+  w->reach.T[at] = bounded ? (float)(T * slack + least) : 0;
+  w->reach.dT[at] = bounded ? (float)(dT * slack + least) : 0;
+  w->reach.rest[at] = bounded ? (float)(rest * slack) : INFINITY;
+  if (!bounded) memset(w->T_low + at * F * pairs, 0, (size_t)(F * pairs) * sizeof *w->T_low);
+}
+
+/* T of all users of the block in bfloat16. */
+static void lower_users(const work *w, int64_t users) {
+  int64_t F = w->c->hidden;
+  float size[MAX_SCREENED] __attribute__((aligned(64))), lost[MAX_SCREENED] __attribute__((aligned(64)));
+  if (w->linear) {
+    for (int64_t at = 0; at < users; at++) {
+      if (at % LANES == 0) lower_columns(w, at, size, lost);
+      set_reach(w, at, sqrt(size[at % LANES]), sqrt(lost[at % LANES]));
+    }
+    return;
+  }
+  for (int64_t at = 0; at < users; at++) {
+    for (int64_t f = 0; f < F; f += LANES) lower_columns(w, at * F + f, size + f, lost + f);
+    set_reach(w, at, over_hidden(w->c, size), over_hidden(w->c, lost));
   }
 }
 
@@ -90,12 +106,14 @@ static void lower_tile(const work *w, int64_t tile) {
 
 #if defined(__AMX_BF16__)
 #define multiply_low amx_multiply
+#define keep_tile amx_keep
+#define multiply_kept amx_multiply_kept
 #else
 /* As `amx_multiply`, plainly. */
-static void multiply_low(const work *w, const uint32_t *T, const float *G, float *out) {
+static void multiply_low(const work *w, const uint32_t *T, const float *from, int64_t group, int64_t column, float *out) {
   for (int64_t g = 0; g < GROUPS; g++)
     for (int64_t f = 0; f < LANES; f++) {
-      v16 sum = G ? load(G + (g * w->c->hidden + f) * LANES) : splat(0);
+      v16 sum = from ? load(from + g * group + f * column) : splat(0);
       for (int64_t r = 0; r < w->pairs; r++) {
         u16lanes A = *(const u16lanes *)(w->A_low + (g * w->pairs + r) * LANES), t = (u16lanes){0} + T[f * w->pairs + r];
         sum = add_products(sum, A, t);
@@ -103,9 +121,15 @@ static void multiply_low(const work *w, const uint32_t *T, const float *G, float
       *(v16 *)(out + (g * LANES + f) * LANES) = sum;
     }
 }
+
+static void keep_tile(const work *w) { (void)w; }
+
+static void multiply_kept(const work *w, const uint32_t *T, const float *from, float *out) {
+  multiply_low(w, T, from, LANES, 0, out);
+}
 #endif
 
-/* Estimates of a tile's scores for user `at`. */
+/* Estimates of a tile's scores for user `at`, of a head with a hidden layer. */
 INLINE void estimate(const work *w, int64_t at, int64_t tile, v16 *scores, int relu, int own_G, int own_W) {
   const lime_candidates *c = w->c;
   int64_t F = c->hidden;
@@ -114,7 +138,7 @@ INLINE void estimate(const work *w, int64_t at, int64_t tile, v16 *scores, int r
   for (int64_t first = 0; first < F; first += LANES) {
     const uint32_t *T = w->T_low + (at * F + first) * w->pairs;
     const float *G = own_G ? c->G + (tile * GROUPS * F + first) * LANES : NULL;
-    multiply_low(w, T, G, sums);
+    multiply_low(w, T, G, F * LANES, LANES, sums);
     for (int f = 0; f < LANES; f++)
       UNROLL for (int g = 0; g < GROUPS; g++) {
         v16 hidden = load(sums + (g * LANES + f) * LANES);

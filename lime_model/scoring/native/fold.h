@@ -25,7 +25,10 @@ static void turn_links(const lime_candidates *c, const float *P, float *out) {
 
 /* T[r, f] where the scan reads it: user `at` of the block. */
 INLINE float *place_of(const work *w, int64_t at, int64_t r, int64_t f) {
-  if (w->linear) return w->T + ((at / USERS_AT_ONCE) * w->rows + r) * USERS_AT_ONCE + at % USERS_AT_ONCE;
+  if (w->linear) {
+    int64_t n = w->screened ? LANES : USERS_AT_ONCE;
+    return w->T + ((at / n) * w->rows + r) * n + at % n;
+  }
   if (w->screened) return w->T + ((at * w->c->hidden + f - f % LANES) * w->rows + r * LANES) + f % LANES;
   int64_t F = w->c->hidden, start = f - f % HIDDEN_AT_ONCE, n = HIDDEN_AT_ONCE;
   if (start + HIDDEN_AT_ONCE > F) { /* in what is left of 4, 2 and 1 */

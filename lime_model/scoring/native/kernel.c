@@ -21,10 +21,10 @@ static int is_linear(const lime_candidates *c) {
 }
 
 static void scan(const work *w, int64_t first, int64_t users) {
-  if (w->linear)
-    scan_linear(w, first, users);
-  else if (w->screened)
+  if (w->screened)
     scan_screened(w, first, users);
+  else if (w->linear)
+    scan_linear(w, first, users);
   else
     BY_HEAD(w->c, scan_hidden, w, first, users);
 }
@@ -70,13 +70,14 @@ static int run_blocks(work *w, int64_t k, lime_lists *out) {
 
 /* Users per block: as many as keep their T and their lists in the cache, whole panels. */
 static int64_t block_of(const work *w) {
-  int64_t a_row = w->screened ? w->pairs : w->rows;
-  int64_t by_T = w->linear ? MAX_USERS : T_BYTES / (a_row * w->c->hidden * (int64_t)sizeof(float));
-  int64_t by_list = LIST_BYTES / (w->room * 16);
-  int64_t users = by_T < by_list ? by_T : by_list;
-  users = users < MAX_USERS ? users : MAX_USERS;
+  int many = w->screened && w->linear; /* a block lowers every tile, in the time of 100 users' estimates */
+  int64_t a_row = w->screened ? w->pairs : w->rows, most = many ? MANY_USERS : MAX_USERS;
+  int64_t by_T = w->linear ? most : T_BYTES / (a_row * w->c->hidden * (int64_t)sizeof(float));
+  int64_t by_list = (many ? 4 : 1) * LIST_BYTES / (w->room * 16);
+  int64_t users = by_T < by_list ? by_T : by_list, panel = w->screened ? LANES : USERS_AT_ONCE;
+  users = users < most ? users : most;
   users = users < w->u->count ? users : w->u->count;
-  return users < 1 ? USERS_AT_ONCE : whole(users, USERS_AT_ONCE) * USERS_AT_ONCE;
+  return users < 1 ? panel : whole(users, panel) * panel;
 }
 
 typedef struct {
@@ -104,9 +105,11 @@ static void lay_out(work *w, arena *a) {
     w->T_low = take(a, w->block * c->hidden * w->pairs * f);
     w->A_low = take(a, w->pairs * TILE * f);
     w->awaited = take(a, (int64_t)sizeof(awaited));
-    w->reach = take(a, w->block * (int64_t)sizeof(reach));
+    w->reach = (reach){take(a, w->block * f), take(a, w->block * f), take(a, w->block * f)};
     w->A_size = take(a, TILE * f);
     w->A_lost = take(a, TILE * f);
+    w->next = take(a, w->block * (int64_t)sizeof(int32_t));
+    if (w->linear) w->leads = take(a, w->lead_rows * w->block * LANES * f);
   }
   for (int64_t at = 0; at < w->block; at++) {
     float *scores = take(a, w->room * f);
@@ -126,6 +129,7 @@ static __attribute__((noinline)) int top_k(const lime_candidates *c, const lime_
   w.screened = is_screened(&w);
   w.pairs = whole(w.rows, 2 * LANES) * LANES;
   w.undecided = 2 * (w.k + fresh);
+  w.lead_rows = whole(w.k, 2); /* eight leads for each of K: more would hardly raise the threshold */
   w.room = (w.screened ? w.undecided : w.k) + fresh + 3 * SLACK;
   w.block = block_of(&w);
   arena counted = {NULL, 0};

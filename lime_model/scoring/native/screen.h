@@ -3,10 +3,10 @@
 #ifndef LIME_SCREEN_H
 #define LIME_SCREEN_H
 
-#include "work.h"
+#include "scan.h"
 
 #if defined(LIME_SCREEN) || defined(__AMX_BF16__) /* the first is for tests, where there are no tile registers */
-#include "settle.h"
+#include "screen_linear.h"
 
 /* Every user of the block against a tile while it is in the cache. */
 INLINE void estimate_all(const work *w, int64_t first, int64_t users, int relu, int own_G, int own_W) {
@@ -22,27 +22,41 @@ INLINE void estimate_all(const work *w, int64_t first, int64_t users, int relu, 
   }
 }
 
+static int32_t next_tile(const list *l) { return l->kept < l->notes ? (int32_t)(l->positions[l->kept] / TILE) : -1; }
+
 /* Score what is left of the block's notes: tiles pass once more, for all users together. */
 static void settle_all(const work *w, int64_t users) {
+  for (int64_t at = 0; at < w->block; at++) w->next[at] = -1;
   for (int64_t at = 0; at < users; at++) {
-    prune(w, at);
-    w->lists[at].kept = 0; /* from here on how many of the notes are settled */
+    list *l = w->lists + at;
+    if (2 * l->notes > 3 * w->k) prune(w, at); /* fewer are scored in less time than it takes to drop some */
+    l->kept = 0; /* from here on how many of the notes are settled */
+    w->next[at] = next_tile(l);
   }
   for (int64_t tile = 0; tile < w->tiles; tile++)
-    for (int64_t at = 0; at < users; at++)
-      for (list *l = w->lists + at; l->kept < l->notes && l->positions[l->kept] / TILE == tile; l->kept++)
-        settle(w, at, l->kept);
+    for (int64_t start = 0; start < users; start += LANES) {
+      m16 here = *(const m16 *)(w->next + start) == (int32_t)tile;
+      for (uint32_t bits = bits_of(here); bits; bits &= bits - 1) {
+        int64_t at = start + __builtin_ctz(bits);
+        list *l = w->lists + at;
+        for (; next_tile(l) == tile; l->kept++) settle(w, at, l->kept);
+        w->next[at] = next_tile(l);
+      }
+    }
   settle_awaited(w);
   for (int64_t at = 0; at < users; at++) w->lists[at].kept = 0; /* notes like those of a plain scan, to be merged */
 }
 
 static void scan_screened(const work *w, int64_t first, int64_t users) {
   const lime_candidates *c = w->c;
-  for (int64_t at = 0; at < users; at++) lower_user(w, at);
+  lower_users(w, users);
 #if defined(__AMX_BF16__)
   amx_open();
 #endif
-  BY_HEAD(c, estimate_all, w, first, users);
+  if (w->linear)
+    estimate_linear(w, first, users);
+  else
+    BY_HEAD(c, estimate_all, w, first, users);
 #if defined(__AMX_BF16__)
   amx_close();
 #endif
@@ -52,8 +66,11 @@ static void scan_screened(const work *w, int64_t first, int64_t users) {
 /* Where estimates save more than the scores of what they leave cost (measured), and no square of a norm overflows. */
 static int is_screened(const work *w) {
   const lime_candidates *c = w->c;
-  int worth = !w->linear && w->rows >= 16 && c->hidden % LANES == 0 && c->hidden <= MAX_SCREENED;
-  worth &= 640 * w->k <= c->count * w->rows;
+  int worth = c->count > 0 && w->rows >= 16;
+  if (w->linear)
+    worth &= 80 * w->k <= c->count;
+  else
+    worth &= c->hidden % LANES == 0 && c->hidden <= MAX_SCREENED && 640 * w->k <= c->count * w->rows;
   for (int64_t r = 0; r < w->rows; r++) worth &= c->A_max[r] < 1e15f;
   for (int64_t f = 0; f < c->hidden; f++) worth &= c->W_max[f] < 1e15f;
   return worth;

@@ -5,6 +5,7 @@
 #include <assert.h>
 
 #include "estimate.h"
+#include "fold.h"
 
 /* A pair's hidden layer in the written order; the lanes are 16 f. */
 static void hidden_of(const work *w, int64_t at, uint32_t position, float *hidden) {
@@ -27,17 +28,34 @@ static void hidden_of(const work *w, int64_t at, uint32_t position, float *hidde
 #undef HIDDEN
 }
 
-/* Scores of n pairs from their hidden layers, in the written order: one chain each, side by side to hide its latency. */
-INLINE void add_up(const lime_candidates *c, const uint32_t *positions, hidden_row *hidden, float *scores, int n) {
+/* Scores of what awaits one, from hidden layers in the written order: chains side by side to hide their latency. */
+INLINE void add_hidden(const work *w, float *scores) {
+  const lime_candidates *c = w->c;
+  const awaited *a = w->awaited;
   const float *W[AWAITED];
-  for (int j = 0; j < n; j++) {
-    scores[j] = c->b[positions[j]];
-    W[j] = c->W ? c->W + positions[j] / LANES * c->hidden * LANES + positions[j] % LANES : c->w;
+  for (int j = 0; j < AWAITED; j++) {
+    uint32_t position = a->positions[j];
+    scores[j] = c->b[position];
+    W[j] = c->W ? c->W + position / LANES * c->hidden * LANES + position % LANES : c->w;
   }
   for (int64_t f = 0; f < c->hidden; f++)
-    UNROLL for (int j = 0; j < n; j++)
-      scores[j] = __builtin_fmaf(W[j][f * (c->W ? LANES : 1)], hidden[j][f], scores[j]);
-  for (int j = 0; j < n; j++) scores[j] += 0.0f;
+    UNROLL for (int j = 0; j < AWAITED; j++)
+      scores[j] = __builtin_fmaf(W[j][f * (c->W ? LANES : 1)], a->hidden[j][f], scores[j]);
+}
+
+/* The same of a linear head; the lanes are users, of whom each pair has one. */
+INLINE void add_linear(const work *w, float *scores) {
+  const awaited *a = w->awaited;
+  const float *A[AWAITED], *T = w->T + a->panel * LANES * w->rows;
+  v16 sums[AWAITED];
+  for (int j = 0; j < AWAITED; j++) {
+    uint32_t position = a->positions[j];
+    sums[j] = splat(w->c->b[position]);
+    A[j] = w->c->A + position / LANES * w->rows * LANES + position % LANES;
+  }
+  for (int64_t r = 0; r < w->rows; r++)
+    UNROLL for (int j = 0; j < AWAITED; j++) sums[j] = fma16(splat(A[j][r * LANES]), load(T + r * LANES), sums[j]);
+  for (int j = 0; j < AWAITED; j++) scores[j] = ((const float *)&sums[j])[a->lanes[j]];
 }
 
 /* Score the notes that await it: both bounds become the score. */
@@ -46,21 +64,33 @@ static void settle_awaited(const work *w) {
   float scores[AWAITED];
   if (!a->count) return; /* there may be no candidate at all */
   for (int j = a->count; j < AWAITED; j++) a->positions[j] = 0; /* what is in these rows is not looked at */
-  add_up(w->c, a->positions, a->hidden, scores, AWAITED);
-  for (int j = 0; j < a->count; j++) *a->least[j] = *a->most[j] = scores[j];
+  if (w->linear)
+    add_linear(w, scores);
+  else
+    add_hidden(w, scores);
+  for (int j = 0; j < a->count; j++) *a->least[j] = *a->most[j] = scores[j] + 0.0f;
   a->count = 0;
 }
 
-/* See to it that a note of user `at` is scored, by `settle_awaited` at the latest. */
+/* See to it that a pair is scored, by `settle_awaited` at the latest. */
+INLINE void await_score(const work *w, int64_t at, uint32_t position, float *least, float *most) {
+  awaited *a = w->awaited;
+  if (w->linear && a->panel != at / LANES) {
+    settle_awaited(w);
+    a->panel = at / LANES;
+  }
+  int n = a->count++;
+  if (!w->linear) hidden_of(w, at, position, a->hidden[n]);
+  a->lanes[n] = at % LANES;
+  a->positions[n] = position;
+  a->least[n] = least, a->most[n] = most;
+  if (a->count == AWAITED) settle_awaited(w);
+}
+
+/* See to it that a note of user `at` is scored. */
 static void settle(const work *w, int64_t at, int64_t i) {
   list *l = w->lists + at;
-  awaited *a = w->awaited;
-  if (l->scores[i] == l->most[i]) return;
-  hidden_of(w, at, l->positions[i], a->hidden[a->count]);
-  a->positions[a->count] = l->positions[i];
-  a->least[a->count] = l->scores + i;
-  a->most[a->count] = l->most + i;
-  if (++a->count == AWAITED) settle_awaited(w);
+  if (l->scores[i] != l->most[i]) await_score(w, at, l->positions[i], l->scores + i, l->most + i);
 }
 
 /* Drop the notes that K others beat whatever their scores are. Returns the least that the K-th has, -infinity while
@@ -100,18 +130,16 @@ static float prune(const work *w, int64_t at) {
     threshold = keep_possible(w, l);
   }
   l->kept = l->notes;
-  return threshold;
+  return threshold > w->thresholds[at] ? threshold : w->thresholds[at];
 }
 
 /* Whether the scores of a group are where their bounds say; asked by builds with assertions. */
 INLINE int hold(const work *w, int64_t at, v16 least, v16 most, uint32_t bits, int64_t position) {
   for (; bits; bits &= bits - 1) {
     int i = __builtin_ctz(bits);
-    uint32_t of = (uint32_t)(position + i);
-    hidden_row hidden __attribute__((aligned(64)));
-    float score;
-    hidden_of(w, at, of, hidden);
-    add_up(w->c, &of, &hidden, &score, 1);
+    float score, same;
+    await_score(w, at, (uint32_t)(position + i), &score, &same);
+    settle_awaited(w);
     if (!(least[i] <= score && score <= most[i])) return 0;
   }
   return 1;
@@ -119,11 +147,11 @@ INLINE int hold(const work *w, int64_t at, v16 least, v16 most, uint32_t bits, i
 
 /* Scores of one tile lie between bounds: note those that may beat the user's threshold and are eligible. */
 INLINE void judge_between(const work *w, int64_t at, const v16 *scores, uint64_t eligible, int64_t tile) {
-  const reach *r = w->reach + at;
+  v16 T = splat(w->reach.T[at]), dT = splat(w->reach.dT[at]), rest = splat(w->reach.rest[at]);
   v16 threshold = splat(w->thresholds[at]), most[GROUPS], least[GROUPS];
   uint64_t bits = 0;
   UNROLL for (int g = 0; g < GROUPS; g++) {
-    v16 error = fma16(w->A_lost[g], splat(r->T), fma16(w->A_size[g], splat(r->dT), splat(r->rest)));
+    v16 error = fma16(w->A_lost[g], T, fma16(w->A_size[g], dT, rest));
     most[g] = scores[g] + error;
     least[g] = scores[g] - error;
     bits |= (uint64_t)above(most[g], threshold) << (LANES * g);

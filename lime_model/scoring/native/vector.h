@@ -41,20 +41,21 @@ INLINE v16 fma16(v16 a, v16 b, v16 c) {
 /* Negative lanes become zero. Which zero is open where a lane is -0, and no score depends on it. */
 INLINE v16 relu16(v16 x) { return __builtin_elementwise_max(x, splat(0)); }
 
-/* One bit a lane: x > y */
-INLINE uint32_t above(v16 x, v16 y) {
-  m16 greater = x > y;
+/* One bit a lane that holds true. */
+INLINE uint32_t bits_of(m16 holds) {
 #if __clang_major__ >= 15
   typedef _Bool bits16 __attribute__((ext_vector_type(16)));
-  bits16 lanes = __builtin_convertvector(greater, bits16);
+  bits16 lanes = __builtin_convertvector(holds, bits16);
   uint16_t bits;
   memcpy(&bits, &lanes, sizeof bits);
 #else
   uint32_t bits = 0;
-  for (int i = 0; i < LANES; i++) bits |= (uint32_t)(greater[i] & 1) << i;
+  for (int i = 0; i < LANES; i++) bits |= (uint32_t)(holds[i] & 1) << i;
 #endif
   return bits;
 }
+
+INLINE uint32_t above(v16 x, v16 y) { return bits_of(x > y); }
 
 /* sums[c][g] += sum over r, in order, of x[g][r][lane] * t[r][c]; columns and groups are constants where it is inlined */
 INLINE void multiply(v16 *sums, const float *x, const float *t, int columns, int groups, int64_t rows) {

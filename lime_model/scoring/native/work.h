@@ -5,23 +5,24 @@
 #include "kernel.h"
 #include "list.h"
 
-enum { TILE = GROUPS * LANES, BLOCK = 256 / TILE, MAX_USERS = 120, T_BYTES = 1 << 18, LIST_BYTES = 1 << 21, FOLD_AT_ONCE = 8 };
+enum { TILE = GROUPS * LANES, BLOCK = 256 / TILE, MAX_USERS = 120, MANY_USERS = 512, T_BYTES = 1 << 18, LIST_BYTES = 1 << 21, FOLD_AT_ONCE = 8 };
 
 enum { MAX_SCREENED = 512, AWAITED = 8 }; /* F that estimates are made for; pairs that are scored side by side */
 
 typedef float hidden_row[MAX_SCREENED];
 
-/* Notes whose hidden layer is computed and whose score is not. */
+/* Notes to be scored together: of a linear head those of one panel of 16 users, of others with their hidden layers. */
 typedef struct {
   hidden_row hidden[AWAITED];
   float *least[AWAITED], *most[AWAITED];
   uint32_t positions[AWAITED];
+  int64_t lanes[AWAITED], panel;
   int count;
 } awaited;
 
-/* How far a user's estimates may be off: what a candidate's norms are multiplied by, and what is added. */
+/* How far users' estimates may be off, [users] each: what a candidate's norms are multiplied by, and what is added. */
 typedef struct {
-  float T, dT, rest;
+  float *T, *dT, *rest;
 } reach;
 
 typedef struct {
@@ -30,8 +31,8 @@ typedef struct {
   int64_t tiles, rows, k, room; /* rows: H*L; room: entries of one user's notes and of his keys */
   int64_t block;                /* users worked on together */
   int linear, screened;
-  float *T;                     /* linear: [users / USERS_AT_ONCE, rows, USERS_AT_ONCE]; screened: [users, F / 16, rows, 16];
-                                   else a user's chunks of [rows, n] */
+  float *T;                     /* linear: [users / USERS_AT_ONCE, rows, USERS_AT_ONCE]; screened: [users, F / 16, rows, 16],
+                                   both: [users / 16, rows, 16]; else a user's chunks of [rows, n] */
   float *turned;                /* one user's P as chunks of [d, n] over l */
   float *fold;                  /* [H, F / 16, d, 16], filled up with zeros */
   float *thresholds;            /* +infinity for the dummy users that fill up the last panel */
@@ -40,8 +41,11 @@ typedef struct {
   int64_t pairs, undecided;     /* screened: pairs of rows, filled up to whole tile registers; notes that may await a score */
   uint32_t *T_low, *A_low;      /* bfloat16 pairs: [users, F, pairs]; [GROUPS, pairs, 16] of a tile */
   awaited *awaited;
-  reach *reach;                 /* [users] */
+  reach reach;
   v16 *A_size, *A_lost;         /* [GROUPS] of a tile: |A| and |dA|, what bfloat16 lost of it */
+  v16 *leads;                   /* linear: [lead_rows, users], what the best of groups of candidates have at least */
+  int64_t lead_rows;
+  int32_t *next;                /* [users] the tile of a user's next denied candidate, then of his next note to be scored */
 } work;
 
 static int64_t whole(int64_t n, int64_t unit) { return (n + unit - 1) / unit; }

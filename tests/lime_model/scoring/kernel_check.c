@@ -101,9 +101,9 @@ static void check_case(uint64_t number_of_case) {
   int head = (int)draw(4), wild = (int)draw(WILD);
   int64_t C = 1 + draw(draw(2) ? 20 : 700), B = 1 + draw(draw(2) ? 3 : 140), k = 1 + draw(draw(2) ? 12 : 600);
   int64_t H = 1 + draw(3), L = 1 + draw(9), d = 1 + draw(20), F = head == 0 ? 1 : 1 + draw(40);
-  if (head != 0 && draw(2)) { /* what a build that screens does not score pair by pair */
-    H = 1 + draw(3), L = 16 / H + 1 + draw(20), d = 1 + draw(draw(2) ? 2 : 20), F = 16 * (1 + draw(5));
-    C = 200 + draw(700), k = 1 + draw((uint32_t)(C / 40));
+  if (draw(2)) { /* what a build that screens does not score pair by pair */
+    H = 1 + draw(3), L = 16 / H + 1 + draw(20), d = 1 + draw(draw(2) ? 2 : 20), F = head == 0 ? 1 : 16 * (1 + draw(5));
+    C = 200 + draw(head == 0 ? 3000 : 700), k = 1 + draw((uint32_t)(C / (head == 0 ? 80 : 40)));
   }
   if (C * B * H * L * F > 4000000) B = 1 + B / 20;
   int64_t groups = (C + 63) / 64 * 4, R = H * L, classes = 1 + draw(3);
