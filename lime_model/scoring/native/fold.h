@@ -38,6 +38,14 @@ INLINE float *place_of(const work *w, int64_t at, int64_t r, int64_t f) {
   return w->T + (at * F + start) * w->rows + r * n + (f - start);
 }
 
+/* n numbers of row r of T, from f on. */
+INLINE void write_row(const work *w, int64_t at, int64_t r, int64_t f, int64_t n, const float *sums) {
+  if (w->screened && !w->linear)
+    memcpy(place_of(w, at, r, f), sums, sizeof(v16)); /* whole slabs: F is a multiple of 16 */
+  else
+    for (int64_t i = 0; i < n; i++) *place_of(w, at, r, f + i) = sums[i];
+}
+
 /* T_u = P_u . fold for user `at` of the block. */
 static void fold_user(const work *w, int64_t at, const float *P) {
   const lime_candidates *c = w->c;
@@ -53,8 +61,7 @@ static void fold_user(const work *w, int64_t at, const float *P) {
     UNROLL for (int j = 0; j < (n); j++) sums[j] = splat(0);                                     \
     multiply(sums, fold, w->turned + l * c->width, n, 1, c->width);                              \
     for (int j = 0; j < (n); j++)                                                                \
-      for (int64_t f = 0; f < last; f++)                                                         \
-        *place_of(w, at, h * c->links + l + j, slab * LANES + f) = ((const float *)&sums[j])[f]; \
+      write_row(w, at, h * c->links + l + j, slab * LANES, last, (const float *)&sums[j]);       \
   }
       IN_CHUNKS(l, c->links, FOLD_AT_ONCE, FOLD);
 #undef FOLD
@@ -66,8 +73,10 @@ static int is_bounded(const work *w, int64_t at) {
   const lime_candidates *c = w->c;
   double bound = c->b_max;
   for (int64_t f = 0; f < c->hidden; f++) {
+    const float *T = place_of(w, at, 0, f);
+    int64_t step = w->rows > 1 ? place_of(w, at, 1, f) - T : 0; /* the same from row to row */
     double hidden = w->linear ? 0 : c->G_max[f];
-    for (int64_t r = 0; r < w->rows; r++) hidden += (double)c->A_max[r] * fabs((double)*place_of(w, at, r, f));
+    for (int64_t r = 0; r < w->rows; r++) hidden += (double)c->A_max[r] * fabs((double)T[r * step]);
     if (!(hidden < 1e38)) return 0; /* the output weight may be tiny or zero: the hidden sum counts by itself */
     bound += (double)c->W_max[f] * hidden;
   }

@@ -68,12 +68,14 @@ static int run_blocks(work *w, int64_t k, lime_lists *out) {
   return LIME_OK;
 }
 
-/* Users per block: as many as keep their T and their lists in the cache, whole panels. */
+/* Users per block: as many as keep their T and their lists in the cache, whole panels. Estimates are so fast that the
+   candidates' way into the cache counts, and of a linear head what lowers them: more users share it. */
 static int64_t block_of(const work *w) {
-  int many = w->screened && w->linear; /* a block lowers every tile, in the time of 100 users' estimates */
-  int64_t a_row = w->screened ? w->pairs : w->rows, most = many ? MANY_USERS : MAX_USERS;
-  int64_t by_T = w->linear ? most : T_BYTES / (a_row * w->c->hidden * (int64_t)sizeof(float));
-  int64_t by_list = (many ? 4 : 1) * LIST_BYTES / (w->room * 16);
+  int many = w->screened && w->linear;
+  int64_t most = many ? MANY_USERS : MAX_USERS, lists = (many ? 4 : 1) * LIST_BYTES;
+  int64_t T = (w->screened ? w->pairs : w->rows) * w->c->hidden * (int64_t)sizeof(float);
+  int64_t by_T = w->linear ? most : (w->screened ? 2 : 1) * T_BYTES / T;
+  int64_t by_list = lists / (w->room * 16);
   int64_t users = by_T < by_list ? by_T : by_list, panel = w->screened ? LANES : USERS_AT_ONCE;
   users = users < most ? users : most;
   users = users < w->u->count ? users : w->u->count;
@@ -129,7 +131,7 @@ static __attribute__((noinline)) int top_k(const lime_candidates *c, const lime_
   w.screened = is_screened(&w);
   w.pairs = whole(w.rows, 2 * LANES) * LANES;
   w.undecided = 2 * (w.k + fresh);
-  w.lead_rows = whole(w.k, 2); /* eight leads for each of K: more would hardly raise the threshold */
+  w.lead_rows = whole(w.k, 2); /* about eight leads for each of K: more would hardly raise the threshold */
   w.room = (w.screened ? w.undecided : w.k) + fresh + 3 * SLACK;
   w.block = block_of(&w);
   arena counted = {NULL, 0};

@@ -4,12 +4,7 @@
 #ifndef LIME_LIST_H
 #define LIME_LIST_H
 
-#include <math.h>
-
 #include "vector.h"
-#if defined(__AVX512F__)
-#include <immintrin.h>
-#endif
 
 enum { SLACK = GROUPS * LANES };  /* a tile may add so many notes before anybody looks */
 
@@ -19,34 +14,42 @@ typedef struct {
   uint32_t *positions;
   int64_t *best;         /* keys of the best so far, at most K, in no order */
   int64_t notes, kept;
-  const int64_t *denied; /* the user's denied positions, sorted; those before the notes are passed */
+  const int64_t *denied; /* the user's denied positions, sorted; those before are dealt with */
   const int64_t *denied_end;
 } list;
 
-/* Higher score first, then lower position: one integer that compares like the pair. */
-INLINE int64_t key_of(float score, uint32_t position) {
+/* An integer that compares like the float, and back. */
+INLINE int32_t ordered_of(float x) {
   int32_t bits;
-  memcpy(&bits, &score, sizeof bits);
-  int64_t ordered = bits < 0 ? bits ^ 0x7fffffff : bits;
-  return (int64_t)((uint64_t)ordered << 32) | (uint32_t)~position;
+  memcpy(&bits, &x, sizeof bits);
+  return bits < 0 ? bits ^ 0x7fffffff : bits;
 }
 
-INLINE float score_of(int64_t key) {
-  int32_t ordered = (int32_t)(key >> 32);
+INLINE float float_of(int32_t ordered) {
   int32_t bits = ordered < 0 ? ordered ^ 0x7fffffff : ordered;
-  float score;
-  memcpy(&score, &bits, sizeof score);
-  return score;
+  float x;
+  memcpy(&x, &bits, sizeof x);
+  return x;
 }
+
+/* Higher score first, then lower position: one integer that compares like the pair. */
+INLINE int64_t key_of(float score, uint32_t position) {
+  return (int64_t)((uint64_t)(int64_t)ordered_of(score) << 32) | (uint32_t)~position;
+}
+
+INLINE float score_of(int64_t key) { return float_of((int32_t)(key >> 32)); }
 
 INLINE uint32_t position_of(int64_t key) { return ~(uint32_t)key; }
 
 /* The lanes whose bit is set, side by side. Writes 16 entries. */
-INLINE void pack(float *to, v16 x, uint32_t bits) {
+INLINE void pack(void *to, v16 x, uint32_t bits) {
 #if defined(__AVX512F__)
   _mm512_storeu_ps(to, _mm512_maskz_compress_ps((__mmask16)bits, (__m512)x));
 #else
-  for (; bits; bits &= bits - 1) *to++ = x[__builtin_ctz(bits)];
+  float packed[LANES] = {0};
+  int64_t n = 0;
+  for (; bits; bits &= bits - 1) packed[n++] = x[__builtin_ctz(bits)];
+  memcpy(to, packed, sizeof packed);
 #endif
 }
 

@@ -10,10 +10,12 @@
 
 /* Every user of the block against a tile while it is in the cache. */
 INLINE void estimate_all(const work *w, int64_t first, int64_t users, int relu, int own_G, int own_W) {
+  start_denied(w, first, users);
   for (int64_t tile = 0; tile < w->tiles; tile++) {
     lower_tile(w, tile);
     for (int64_t at = 0; at < users; at++) {
       uint64_t eligible = eligible_in(w, first + at, tile);
+      if (w->next[at] == tile) eligible &= ~denied_in(w, at, tile);
       if (!eligible) continue;
       v16 scores[GROUPS];
       estimate(w, at, tile, scores, relu, own_G, own_W);
@@ -24,26 +26,39 @@ INLINE void estimate_all(const work *w, int64_t first, int64_t users, int relu, 
 
 static int32_t next_tile(const list *l) { return l->kept < l->notes ? (int32_t)(l->positions[l->kept] / TILE) : -1; }
 
-/* Score what is left of the block's notes: tiles pass once more, for all users together. */
-static void settle_all(const work *w, int64_t users) {
-  for (int64_t at = 0; at < w->block; at++) w->next[at] = -1;
-  for (int64_t at = 0; at < users; at++) {
-    list *l = w->lists + at;
-    if (2 * l->notes > 3 * w->k) prune(w, at); /* fewer are scored in less time than it takes to drop some */
-    l->kept = 0; /* from here on how many of the notes are settled */
-    w->next[at] = next_tile(l);
-  }
+/* Score the notes whose least is not below the user's threshold: tiles pass once more, for all users together. */
+static void settle_some(const work *w, int64_t users) {
+  for (int64_t at = 0; at < users; at++) w->lists[at].kept = 0; /* here, how many of the notes have been passed */
+  for (int64_t at = 0; at < w->block; at++) w->next[at] = at < users ? next_tile(w->lists + at) : -1;
   for (int64_t tile = 0; tile < w->tiles; tile++)
     for (int64_t start = 0; start < users; start += LANES) {
       m16 here = *(const m16 *)(w->next + start) == (int32_t)tile;
       for (uint32_t bits = bits_of(here); bits; bits &= bits - 1) {
         int64_t at = start + __builtin_ctz(bits);
         list *l = w->lists + at;
-        for (; next_tile(l) == tile; l->kept++) settle(w, at, l->kept);
+        for (; next_tile(l) == tile; l->kept++)
+          if (l->scores[l->kept] >= w->thresholds[at]) settle(w, at, l->kept);
         w->next[at] = next_tile(l);
       }
     }
   settle_awaited(w);
+}
+
+/* Score what the block's lists may hold: first the K that have the most for certain, whose scores rule out others. */
+static void settle_all(const work *w, int64_t users) {
+  int all = 1;
+  for (int64_t at = 0; at < users; at++) {
+    if (2 * w->lists[at].notes > 3 * w->k)
+      prune(w, at), all = 0;
+    else
+      w->thresholds[at] = -INFINITY; /* few: to score them takes less time than to drop some */
+  }
+  settle_some(w, users);
+  for (int64_t at = 0; at < users && !all; at++) {
+    keep_possible(w, w->lists + at);
+    w->thresholds[at] = -INFINITY;
+  }
+  if (!all) settle_some(w, users);
   for (int64_t at = 0; at < users; at++) w->lists[at].kept = 0; /* notes like those of a plain scan, to be merged */
 }
 
@@ -66,7 +81,7 @@ static void scan_screened(const work *w, int64_t first, int64_t users) {
 /* Where estimates save more than the scores of what they leave cost (measured), and no square of a norm overflows. */
 static int is_screened(const work *w) {
   const lime_candidates *c = w->c;
-  int worth = c->count > 0 && w->rows >= 16;
+  int worth = w->k > 0 && w->rows >= 16;
   if (w->linear)
     worth &= 80 * w->k <= c->count;
   else

@@ -6,63 +6,11 @@
 #include "scan.h"
 #include "settle.h"
 
-/* Lanes whose bit is not set become -infinity. */
-INLINE v16 only(v16 x, uint32_t bits) {
-#if defined(__AVX512F__)
-  return (v16)_mm512_mask_blend_ps((__mmask16)bits, _mm512_set1_ps(-INFINITY), (__m512)x);
-#else
-  for (int i = 0; i < LANES; i++) x[i] = bits >> i & 1 ? x[i] : -INFINITY;
-  return x;
-#endif
-}
-
-/* No lane is NaN. */
-INLINE v16 larger(v16 a, v16 b) {
-#if defined(__AVX512F__)
-  return (v16)_mm512_max_ps((__m512)a, (__m512)b);
-#else
-  return __builtin_elementwise_max(a, b);
-#endif
-}
-
-static float largest(const v16 *x, int64_t n) {
-  v16 best = x[0];
-  for (int64_t i = 1; i < n; i++) best = larger(best, x[i]);
-  for (int i = 1; i < LANES; i++) best[0] = best[i] > best[0] ? best[i] : best[0];
-  return best[0];
-}
-
 typedef struct {
   float scores[GROUPS * LANES * LANES], error[LANES];
 } __attribute__((aligned(64))) panel;
 
 INLINE v16 score_in(const panel *p, int g, int j) { return load(p->scores + (g * LANES + j) * LANES); }
-
-/* What at least K of a user's leads are no smaller than, and hardly more: a range is halved until it is narrow. */
-static float lead_of(const work *w, int64_t at) {
-  v16 low = splat(INFINITY), high = splat(-INFINITY);
-  int64_t known = 0;
-  for (int64_t i = 0; i < w->lead_rows; i++) {
-    v16 x = w->leads[i * w->block + at];
-    uint32_t bits = above(x, splat(-INFINITY));
-    known += __builtin_popcount(bits);
-    high = larger(high, x);
-    low = -larger(-low, only(-x, bits));
-  }
-  if (known < w->k) return -INFINITY;
-  low = -low;
-  float from = -largest(&low, 1), to = largest(&high, 1);
-  for (int step = 0; step < 12; step++) {
-    float middle = from / 2 + to / 2;
-    int64_t n = 0;
-    for (int64_t i = 0; i < w->lead_rows; i++) n += __builtin_popcount(above(w->leads[i * w->block + at], splat(middle)));
-    if (n >= w->k)
-      from = middle;
-    else
-      to = middle;
-  }
-  return from;
-}
 
 /* Estimates of a tile's scores for 16 users from `at`, and what they are off by where both norms of a candidate are the
    largest of the tile. */
@@ -90,18 +38,7 @@ INLINE void pass(const work *w, int64_t first, int64_t users, use *look) {
   }
 }
 
-static int32_t next_denied(const list *l) { return l->denied < l->denied_end ? (int32_t)(*l->denied / TILE) : -1; }
-
-/* Candidates of a tile that are denied to user `at`; what comes after is his next. */
-static uint64_t denied_in(const work *w, int64_t at, int64_t tile) {
-  list *l = w->lists + at;
-  uint64_t bits = 0;
-  for (; next_denied(l) == tile; l->denied++) bits |= 1ULL << *l->denied % TILE;
-  w->next[at] = next_denied(l);
-  return bits;
-}
-
-/* Keep what the best of a tile have at least. */
+/* Keep what the best of each group has at least: of the candidates of one lane, of tiles that follow each other. */
 INLINE void lead(const work *w, int64_t first, int64_t at, int64_t tile, const panel *p) {
   const uint64_t everybody = ~0ULL >> (64 - TILE);
   v16 *leads = w->leads + tile / whole(w->tiles, w->lead_rows) * w->block + at;
@@ -129,25 +66,24 @@ static void note_linear(const work *w, int64_t at, uint64_t bits, int64_t tile, 
   for (; bits; bits &= bits - 1) {
     int64_t i = __builtin_ctzll(bits);
     float score = p->scores[(i / LANES * LANES + at % LANES) * LANES + i % LANES];
-    float error = lost[i] * T + size[i] * dT + rest;
+    float error = __builtin_fmaf(lost[i], T, __builtin_fmaf(size[i], dT, rest)), most = score + error;
     l->scores[n] = score - error;
-    l->most[n] = score + error;
+    l->most[n] = most;
     l->positions[n] = (uint32_t)(tile * TILE + i);
-    n += score + error > threshold;
+    n += most > threshold;
   }
   l->notes = n;
-  if (n + 2 * SLACK > w->room) w->thresholds[at] = prune(w, at);
+  if (n + 2 * SLACK > w->room) prune(w, at);
 }
 
 /* Whether the scores of a user are where their bounds say; asked by builds with assertions. */
 INLINE int hold_linear(const work *w, int64_t first, int64_t at, int64_t tile, const panel *p) {
   if (first + at >= w->u->count) return 1;
   uint64_t eligible = eligible_in(w, first + at, tile);
-  v16 T = splat(w->reach.T[at]), dT = splat(w->reach.dT[at]), rest = splat(w->reach.rest[at]);
   for (int g = 0; g < GROUPS; g++) {
-    v16 error = fma16(w->A_lost[g], T, fma16(w->A_size[g], dT, rest)), score = score_in(p, g, at % LANES);
+    v16 error = error_of(w, at, g), score = score_in(p, g, at % LANES);
     uint32_t bits = (uint32_t)(eligible >> (LANES * g)) & 0xffff;
-    if (above(error, splat(p->error[at % LANES]))) return 0;
+    if (above(error, splat(p->error[at % LANES])) || bits & ~above(score, score - error)) return 0;
     if (!hold(w, at, score - error, score + error, bits, tile * TILE + LANES * g)) return 0;
   }
   return 1;
@@ -156,30 +92,35 @@ INLINE int hold_linear(const work *w, int64_t first, int64_t at, int64_t tile, c
 INLINE void note_panel(const work *w, int64_t first, int64_t at, int64_t tile, const panel *p) {
   float passed[LANES] __attribute__((aligned(64)));
   *(v16 *)passed = load(w->thresholds + at) - load(p->error);
+  uint32_t denied = bits_of(*(const m16 *)(w->next + at) == (int32_t)tile);
   UNROLL for (int j = 0; j < LANES; j++) {
+    uint64_t allowed = denied >> j & 1 ? ~denied_in(w, at + j, tile) : ~0ULL;
     assert(hold_linear(w, first, at + j, tile, p));
     v16 best = score_in(p, 0, j), threshold = splat(passed[j]);
     UNROLL for (int g = 1; g < GROUPS; g++) best = larger(best, score_in(p, g, j));
     if (__builtin_expect(above(best, threshold) == 0, 1)) continue;
     uint64_t bits = 0;
     UNROLL for (int g = 0; g < GROUPS; g++) bits |= (uint64_t)above(score_in(p, g, j), threshold) << (LANES * g);
-    note_linear(w, at + j, bits & eligible_in(w, first + at + j, tile), tile, p);
+    note_linear(w, at + j, bits & allowed & eligible_in(w, first + at + j, tile), tile, p);
   }
 }
 
-/* The K-th best of a user is better than the K-th of what disjoint groups of his candidates have at least: no error is 0. */
+/* The K-th best of a user is better than the K-th of what disjoint groups of his candidates have at least: better, for a
+   bound counts every rounding twice, which is many times what a score can be rounded by. */
 static void raise_thresholds(const work *w, int64_t first, int64_t users) {
   for (int64_t i = 0; i < w->lead_rows * w->block; i++) w->leads[i] = splat(-INFINITY);
-  for (int64_t at = 0; at < w->block; at++) w->next[at] = at < users ? next_denied(w->lists + at) : -1;
+  start_denied(w, first, users);
   pass(w, first, users, lead);
   for (int64_t at = 0; at < users; at++) {
-    w->thresholds[at] = lead_of(w, at);
-    w->lists[at].denied = w->u->denied + w->u->denied_offsets[first + at];
+    v16 *leads = (v16 *)w->lists[at].best; /* side by side, in memory that is not in use yet */
+    for (int64_t i = 0; i < w->lead_rows; i++) leads[i] = w->leads[i * w->block + at];
+    w->thresholds[at] = exceeded_by(leads, w->lead_rows, w->k);
   }
 }
 
 static void estimate_linear(const work *w, int64_t first, int64_t users) {
   raise_thresholds(w, first, users);
+  start_denied(w, first, users);
   pass(w, first, users, note_panel);
 }
 

@@ -5,7 +5,6 @@
 #include <assert.h>
 
 #include "estimate.h"
-#include "fold.h"
 
 /* A pair's hidden layer in the written order; the lanes are 16 f. */
 static void hidden_of(const work *w, int64_t at, uint32_t position, float *hidden) {
@@ -93,44 +92,95 @@ static void settle(const work *w, int64_t at, int64_t i) {
   if (l->scores[i] != l->most[i]) await_score(w, at, l->positions[i], l->scores + i, l->most + i);
 }
 
-/* Drop the notes that K others beat whatever their scores are. Returns the least that the K-th has, -infinity while
-   there are fewer. */
+/* How many lanes of n vectors are above x. */
+static int64_t count_above(const v16 *of, int64_t n, float x) {
+  int64_t more = 0;
+  for (int64_t i = 0; i < n; i++) more += __builtin_popcount(above(of[i], splat(x)));
+  return more;
+}
+
+/* A number that at least k lanes of n vectors exceed, and hardly more where that can be; -infinity for fewer lanes. */
+static float exceeded_by(const v16 *x, int64_t n, int64_t k) {
+  int64_t from = ordered_of(-INFINITY), to = ordered_of(INFINITY);
+  if (count_above(x, n, -INFINITY) < k) return -INFINITY;
+  while (to - from > 1) {
+    int64_t middle = (from + to) >> 1, more = count_above(x, n, float_of((int32_t)middle));
+    if (more < k) {
+      to = middle;
+      continue;
+    }
+    from = middle;
+    if (more - k <= k / 16) break;
+  }
+  return float_of((int32_t)from);
+}
+
+/* Drop the notes that K others beat whatever their scores are. Returns what the scores of K exceed, -infinity while there
+   are fewer. */
 static float keep_possible(const work *w, list *l) {
-  if (l->notes < w->k) return -INFINITY;
+  int64_t n = 0;
+  for (int i = 0; i < LANES; i++) l->scores[l->notes + i] = -INFINITY;
+  float threshold = exceeded_by((const v16 *)l->scores, whole(l->notes, LANES), w->k);
+  for (int64_t i = 0; i < l->notes; i += LANES) {
+    v16 scores = load(l->scores + i), most = load(l->most + i), positions;
+    memcpy(&positions, l->positions + i, sizeof positions);
+    uint32_t valid = l->notes - i < LANES ? (1u << (l->notes - i)) - 1 : 0xffff;
+    uint32_t bits = above(most, splat(threshold)) & valid;
+    pack(l->scores + n, scores, bits);
+    pack(l->most + n, most, bits);
+    pack(l->positions + n, positions, bits);
+    n += __builtin_popcount(bits);
+  }
+  l->notes = n;
+  return threshold;
+}
+
+/* Score all notes and keep the K best, in order of position. Returns the score of the K-th. */
+static float keep_best(const work *w, int64_t at) {
+  list *l = w->lists + at;
+  for (int64_t i = 0; i < l->notes; i++) settle(w, at, i);
+  settle_awaited(w);
   for (int64_t i = 0; i < l->notes; i++) l->best[i] = key_of(l->scores[i], l->positions[i]);
   select_largest(l->best, l->notes, w->k, w->spare);
   int64_t lowest = l->best[0], n = 0;
   for (int64_t i = 1; i < w->k; i++) lowest = l->best[i] < lowest ? l->best[i] : lowest;
   for (int64_t i = 0; i < l->notes; i++) {
-    l->scores[n] = l->scores[i];
-    l->most[n] = l->most[i];
+    l->scores[n] = l->most[n] = l->scores[i];
     l->positions[n] = l->positions[i];
-    n += key_of(l->most[n], l->positions[n]) >= lowest;
+    n += key_of(l->scores[n], l->positions[n]) >= lowest;
   }
   l->notes = n;
   return score_of(lowest);
 }
 
-/* Make room among the notes of user `at`; his new threshold. Where bounds do not tell enough of them apart, scores do. */
-static float prune(const work *w, int64_t at) {
+/* Make room among the notes of user `at` and raise his threshold. Where bounds do not tell enough of them apart, scores
+   do. */
+static void prune(const work *w, int64_t at) {
+  float threshold = keep_possible(w, w->lists + at);
+  if (w->lists[at].notes > w->undecided) threshold = keep_best(w, at);
+  if (threshold > w->thresholds[at]) w->thresholds[at] = threshold;
+}
+
+static int32_t next_denied(const list *l) { return l->denied < l->denied_end ? (int32_t)(*l->denied / TILE) : -1; }
+
+/* Candidates of a tile that are denied to user `at`; what comes after is his next. */
+static uint64_t denied_in(const work *w, int64_t at, int64_t tile) {
   list *l = w->lists + at;
-  int64_t n = l->kept; /* notes before are checked against what is denied */
-  for (int64_t i = n; i < l->notes; i++) {
-    while (l->denied < l->denied_end && *l->denied < l->positions[i]) l->denied++;
-    l->scores[n] = l->scores[i];
-    l->most[n] = l->most[i];
-    l->positions[n] = l->positions[i];
-    n += !(l->denied < l->denied_end && *l->denied == l->positions[n]);
-  }
-  l->notes = n;
-  float threshold = keep_possible(w, l);
-  if (l->notes > w->undecided) {
-    for (int64_t i = 0; i < l->notes; i++) settle(w, at, i);
-    settle_awaited(w);
-    threshold = keep_possible(w, l);
-  }
-  l->kept = l->notes;
-  return threshold > w->thresholds[at] ? threshold : w->thresholds[at];
+  uint64_t bits = 0;
+  for (; next_denied(l) == tile; l->denied++) bits |= 1ULL << *l->denied % TILE;
+  w->next[at] = next_denied(l);
+  return bits;
+}
+
+static void start_denied(const work *w, int64_t first, int64_t users) {
+  for (int64_t at = 0; at < users; at++) w->lists[at].denied = w->u->denied + w->u->denied_offsets[first + at];
+  for (int64_t at = 0; at < w->block; at++) w->next[at] = at < users ? next_denied(w->lists + at) : -1;
+}
+
+/* What estimates of a group's scores may be off by for user `at`. */
+INLINE v16 error_of(const work *w, int64_t at, int64_t g) {
+  v16 T = splat(w->reach.T[at]), dT = splat(w->reach.dT[at]), rest = splat(w->reach.rest[at]);
+  return fma16(w->A_lost[g], T, fma16(w->A_size[g], dT, rest));
 }
 
 /* Whether the scores of a group are where their bounds say; asked by builds with assertions. */
@@ -147,11 +197,10 @@ INLINE int hold(const work *w, int64_t at, v16 least, v16 most, uint32_t bits, i
 
 /* Scores of one tile lie between bounds: note those that may beat the user's threshold and are eligible. */
 INLINE void judge_between(const work *w, int64_t at, const v16 *scores, uint64_t eligible, int64_t tile) {
-  v16 T = splat(w->reach.T[at]), dT = splat(w->reach.dT[at]), rest = splat(w->reach.rest[at]);
   v16 threshold = splat(w->thresholds[at]), most[GROUPS], least[GROUPS];
   uint64_t bits = 0;
   UNROLL for (int g = 0; g < GROUPS; g++) {
-    v16 error = fma16(w->A_lost[g], T, fma16(w->A_size[g], dT, rest));
+    v16 error = error_of(w, at, g);
     most[g] = scores[g] + error;
     least[g] = scores[g] - error;
     bits |= (uint64_t)above(most[g], threshold) << (LANES * g);
@@ -165,7 +214,7 @@ INLINE void judge_between(const work *w, int64_t at, const v16 *scores, uint64_t
     pack(l->most + l->notes, most[g], lanes);
     note(l, least[g], lanes, (uint32_t)(tile * TILE + LANES * g));
   }
-  if (l->notes + 2 * SLACK > w->room) w->thresholds[at] = prune(w, at);
+  if (l->notes + 2 * SLACK > w->room) prune(w, at);
 }
 
 #endif

@@ -3,8 +3,12 @@
 #ifndef LIME_VECTOR_H
 #define LIME_VECTOR_H
 
+#include <math.h>
 #include <stdint.h>
 #include <string.h>
+#if defined(__AVX512F__)
+#include <immintrin.h>
+#endif
 
 #define INLINE static inline __attribute__((always_inline))
 #define UNROLL _Pragma("clang loop unroll(full)")
@@ -56,6 +60,32 @@ INLINE uint32_t bits_of(m16 holds) {
 }
 
 INLINE uint32_t above(v16 x, v16 y) { return bits_of(x > y); }
+
+/* Lanes whose bit is not set become -infinity. */
+INLINE v16 only(v16 x, uint32_t bits) {
+#if defined(__AVX512F__)
+  return (v16)_mm512_mask_blend_ps((__mmask16)bits, _mm512_set1_ps(-INFINITY), (__m512)x);
+#else
+  for (int i = 0; i < LANES; i++) x[i] = bits >> i & 1 ? x[i] : -INFINITY;
+  return x;
+#endif
+}
+
+/* No lane is NaN. */
+INLINE v16 larger(v16 a, v16 b) {
+#if defined(__AVX512F__)
+  return (v16)_mm512_max_ps((__m512)a, (__m512)b);
+#else
+  return __builtin_elementwise_max(a, b);
+#endif
+}
+
+INLINE float largest(const v16 *x, int64_t n) {
+  v16 best = x[0];
+  for (int64_t i = 1; i < n; i++) best = larger(best, x[i]);
+  for (int i = 1; i < LANES; i++) best[0] = best[i] > best[0] ? best[i] : best[0];
+  return best[0];
+}
 
 /* sums[c][g] += sum over r, in order, of x[g][r][lane] * t[r][c]; columns and groups are constants where it is inlined */
 INLINE void multiply(v16 *sums, const float *x, const float *t, int columns, int groups, int64_t rows) {
