@@ -111,7 +111,7 @@ static void lay_out(work *w, arena *a) {
     w->A_size = take(a, TILE * f);
     w->A_lost = take(a, TILE * f);
     w->next = take(a, w->block * (int64_t)sizeof(int32_t));
-    if (w->linear) w->leads = take(a, w->lead_rows * w->block * LANES * f);
+    if (w->linear) w->leads = take(a, w->lead_rows * w->block * LANES * f), w->own_leads = take(a, w->lead_rows * LANES * f);
   }
   for (int64_t at = 0; at < w->block; at++) {
     float *scores = take(a, w->room * f);
@@ -131,7 +131,7 @@ static __attribute__((noinline)) int top_k(const lime_candidates *c, const lime_
   w.screened = is_screened(&w);
   w.pairs = whole(w.rows, 2 * LANES) * LANES;
   w.undecided = 2 * (w.k + fresh);
-  w.lead_rows = whole(w.k, 2); /* about eight leads for each of K: more would hardly raise the threshold */
+  w.lead_rows = whole(w.k, 2); /* four to eight leads for each of K: more would hardly raise the threshold */
   w.room = (w.screened ? w.undecided : w.k) + fresh + 3 * SLACK;
   w.block = block_of(&w);
   arena counted = {NULL, 0};

@@ -12,7 +12,7 @@ typedef struct {
   float *scores;         /* notes since the last merge, in order of position */
   float *most;           /* where scores are estimates: `scores` hold the least that a note may have, these the most */
   uint32_t *positions;
-  int64_t *best;         /* keys of the best so far, at most K, in no order */
+  int64_t *best;         /* keys of the best so far, in no order: K, and notes while they are merged */
   int64_t notes, kept;
   const int64_t *denied; /* the user's denied positions, sorted; those before are dealt with */
   const int64_t *denied_end;

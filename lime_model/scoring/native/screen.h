@@ -46,19 +46,21 @@ static void settle_some(const work *w, int64_t users) {
 
 /* Score what the block's lists may hold: first the K that have the most for certain, whose scores rule out others. */
 static void settle_all(const work *w, int64_t users) {
-  int all = 1;
+  int left = 0;
   for (int64_t at = 0; at < users; at++) {
     if (2 * w->lists[at].notes > 3 * w->k)
-      prune(w, at), all = 0;
+      prune(w, at);
     else
       w->thresholds[at] = -INFINITY; /* few: to score them takes less time than to drop some */
   }
   settle_some(w, users);
-  for (int64_t at = 0; at < users && !all; at++) {
+  for (int64_t at = 0; at < users; at++) {
+    if (w->thresholds[at] == -INFINITY) continue;
     keep_possible(w, w->lists + at);
     w->thresholds[at] = -INFINITY;
+    left = 1;
   }
-  if (!all) settle_some(w, users);
+  if (left) settle_some(w, users);
   for (int64_t at = 0; at < users; at++) w->lists[at].kept = 0; /* notes like those of a plain scan, to be merged */
 }
 

@@ -89,6 +89,7 @@ INLINE int hold_linear(const work *w, int64_t first, int64_t at, int64_t tile, c
   return 1;
 }
 
+/* The panel's error is at least each candidate's, and what is rounded here is covered: bounds count every rounding twice. */
 INLINE void note_panel(const work *w, int64_t first, int64_t at, int64_t tile, const panel *p) {
   float passed[LANES] __attribute__((aligned(64)));
   *(v16 *)passed = load(w->thresholds + at) - load(p->error);
@@ -105,16 +106,14 @@ INLINE void note_panel(const work *w, int64_t first, int64_t at, int64_t tile, c
   }
 }
 
-/* The K-th best of a user is better than the K-th of what disjoint groups of his candidates have at least: better, for a
-   bound counts every rounding twice, which is many times what a score can be rounded by. */
+/* K candidates of a user exceed what the bests of K disjoint groups exceed: a threshold before anything is noted. */
 static void raise_thresholds(const work *w, int64_t first, int64_t users) {
   for (int64_t i = 0; i < w->lead_rows * w->block; i++) w->leads[i] = splat(-INFINITY);
   start_denied(w, first, users);
   pass(w, first, users, lead);
   for (int64_t at = 0; at < users; at++) {
-    v16 *leads = (v16 *)w->lists[at].best; /* side by side, in memory that is not in use yet */
-    for (int64_t i = 0; i < w->lead_rows; i++) leads[i] = w->leads[i * w->block + at];
-    w->thresholds[at] = exceeded_by(leads, w->lead_rows, w->k);
+    for (int64_t i = 0; i < w->lead_rows; i++) w->own_leads[i] = w->leads[i * w->block + at];
+    w->thresholds[at] = exceeded_by(w->own_leads, w->lead_rows, w->k);
   }
 }
 

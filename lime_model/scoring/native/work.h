@@ -41,7 +41,8 @@ typedef struct {
                                    both: [users / 16, rows, 16]; else a user's chunks of [rows, n] */
   float *turned;                /* one user's P as chunks of [d, n] over l */
   float *fold;                  /* [H, F / 16, d, 16], filled up with zeros */
-  float *thresholds;            /* +infinity for the dummy users that fill up the last panel */
+  float *thresholds;            /* K scores are above, or K of what comes before are not below (so scans go by position);
+                                   +infinity for the dummy users that fill up the last panel */
   list *lists;
   int64_t *spare;
   int64_t pairs, undecided;     /* screened: pairs of rows, filled up to whole tile registers; notes that may await a score */
@@ -50,6 +51,7 @@ typedef struct {
   reach reach;
   v16 *A_size, *A_lost;         /* [GROUPS] of a tile: |A| and |dA|, what bfloat16 lost of it */
   v16 *leads;                   /* linear: [lead_rows, users], what the best of groups of candidates have at least */
+  v16 *own_leads;               /* linear: [lead_rows] of one user, side by side */
   int64_t lead_rows;
   int32_t *next;                /* [users] the tile of a user's next denied candidate, then of his next note to be scored */
 } work;

@@ -30,13 +30,23 @@ def test_the_compiled_kernel_is_what_scores_here() -> None:
 
 @pytest.mark.parametrize("head", HEADS)
 @pytest.mark.parametrize("rows", [{"L": 3}, {"L": 16, "F": 64}, {"L": 21, "F": 48}])
-def test_every_build_that_runs_here_gives_the_same_bits(head: str, rows: dict[str, int]) -> None:
+@pytest.mark.parametrize("k", [20, 90])
+def test_every_build_that_runs_here_gives_the_same_bits(head: str, rows: dict[str, int], k: int) -> None:
     C, B = 2000, 130
     candidates, P = made(head, C, width=64, **rows), links(B, width=64, L=rows["L"])
-    found = [KernelScorer(candidates, 90, build).top_k(P, nothing(B), everything(C, B)) for build in carried()]
+    found = [KernelScorer(candidates, k, build).top_k(P, nothing(B), everything(C, B)) for build in carried()]
     for top in found[1:]:
         assert torch.equal(top.positions, found[0].positions)
         assert torch.equal(top.scores.view(torch.int32), found[0].scores.view(torch.int32))
+
+
+def test_lists_of_thousands_are_those_of_the_next_build() -> None:
+    """What a user's list needs beside it grows with K too."""
+    C, B, k = 480_000, 32, 6000
+    candidates, P = made("linear", C, L=16), links(B, L=16)
+    found = [KernelScorer(candidates, k, build).top_k(P, nothing(B), everything(C, B)) for build in carried()[:2]]
+    assert torch.equal(found[0].positions, found[-1].positions)
+    assert torch.equal(found[0].scores.view(torch.int32), found[-1].scores.view(torch.int32))
 
 
 @pytest.mark.parametrize("build", carried())
