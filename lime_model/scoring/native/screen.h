@@ -85,7 +85,7 @@ static int is_screened(const work *w) {
   const lime_candidates *c = w->c;
   int worth = w->k > 0 && w->rows >= 16;
   if (w->linear)
-    worth &= 80 * w->k <= c->count;
+    worth &= 80 * w->k <= c->count && w->u->count >= 32; /* fewer do not save what lowering every tile costs */
   else
     worth &= c->hidden % LANES == 0 && c->hidden <= MAX_SCREENED && 640 * w->k <= c->count * w->rows;
   for (int64_t r = 0; r < w->rows; r++) worth &= c->A_max[r] < 1e15f;

@@ -103,9 +103,10 @@ static void check_case(uint64_t number_of_case) {
   int64_t H = 1 + draw(3), L = 1 + draw(9), d = 1 + draw(20), F = head == 0 ? 1 : 1 + draw(40);
   if (draw(2)) { /* what a build that screens does not score pair by pair */
     H = 1 + draw(3), L = 16 / H + 1 + draw(20), d = 1 + draw(draw(2) ? 2 : 20), F = head == 0 ? 1 : 16 * (1 + draw(5));
-    C = 200 + draw(head == 0 ? 3000 : 700), k = 1 + draw((uint32_t)(C / (head == 0 ? 80 : 40)));
+    C = 200 + draw(head == 0 ? 1800 : 700), k = 1 + draw((uint32_t)(C / (head == 0 ? 80 : 40)));
+    if (head == 0) B = 30 + draw(40);
   }
-  if (C * B * H * L * F > 4000000) B = 1 + B / 20;
+  if (C * B * H * L * F > 4000000) B = head == 0 ? 30 + B / 10 : 1 + B / 20;
   int64_t groups = (C + 63) / 64 * 4, R = H * L, classes = 1 + draw(3);
   float *A_max = numbers(R, 0), *G_max = numbers(F, 0), *W_max = numbers(F, 0), *b_max = numbers(1, 0);
   float *A = numbers(C * R, wild), *G = head == 1 || head == 3 ? numbers(C * F, wild) : NULL;
