@@ -51,7 +51,8 @@ lint: $(STAMP)
 bench: $(BENCH_STAMP)
 	@echo "The benchmarks' peers are in $(VENV): run python -m benchmarks.NAME with $(BIN)/python."
 
-$(STAMP): requirements.lock setup.cfg pyproject.toml
+# the kernels too, or tests of a changed source would run what was compiled before
+$(STAMP): requirements.lock setup.cfg pyproject.toml setup.py $(wildcard lime_model/scoring/native/*)
 	@python=""
 	for name in $(PYTHON); do
 	    if "$$name" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2> /dev/null; then python=$$name; break; fi
