@@ -72,7 +72,7 @@ def test_every_requirement_is_locked_at_what_its_range_allows() -> None:
 @pytest.fixture
 def clone(tmp_path: Path) -> Path:
     """As much of a clone as making the environment reads, with one package to install."""
-    for name in ("Makefile", "setup.cfg", "pyproject.toml"):
+    for name in ("Makefile", "setup.py", "setup.cfg", "pyproject.toml"):
         shutil.copy(ROOT / name, tmp_path)
     for name in ("jobs", "schemas"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
