@@ -1,4 +1,4 @@
-"""How a training step moves the weights: learning rate, optimizer, and the precision of its products."""
+"""How a training step moves the weights: learning rate, optimizer, precision of its products, order of its sums."""
 
 import math
 from collections.abc import Iterator
@@ -27,6 +27,22 @@ def matmul_precision(name: str) -> Iterator[None]:
         yield
     finally:
         torch.set_float32_matmul_precision(before)
+
+
+@contextmanager
+def ordered_sums(device: torch.device) -> Iterator[None]:
+    """Gradients of what was gathered add up in one order on a CPU; its caller's choice comes back.
+
+    Torch's own threads add to the same place in whichever order they come: other bits in every run. On a GPU nothing
+    changes, for there torch refuses instead of ordering some of what a step needs.
+    """
+    before = torch.get_deterministic_debug_mode()
+    if device.type == "cpu":
+        torch.set_deterministic_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.set_deterministic_debug_mode(before)
 
 
 def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:

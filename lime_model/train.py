@@ -21,7 +21,7 @@ from lime_model.cuts import cuts_of, next_events
 from lime_model.items import replace_ids
 from lime_model.loss import full_softmax, sampled_softmax, sampling_odds, type_loss
 from lime_model.model import Lime
-from lime_model.optimization import learning_rate, make_optimizer, matmul_precision
+from lime_model.optimization import learning_rate, make_optimizer, matmul_precision, ordered_sums
 from lime_model.recipe import Recipe
 from lime_model.tasks import TypeTasks
 from lime_model.training_set import TrainingSet, WindowBatch, training_set
@@ -76,7 +76,7 @@ def train(
     report(f"popularity: validation NDCG@10 {popularity.ndcg10:.4f} over {popularity.users} users")
     # A library must leave its caller's random numbers alone.
     device = training_device(recipe.train)
-    with torch.random.fork_rng(devices=[] if device.type == "cpu" else [device]):
+    with torch.random.fork_rng(devices=[] if device.type == "cpu" else [device]), ordered_sums(device):
         run = _Run(make, recipe, data.to(device), chosen.to(device), report, device)
         return run.train(checkpoint_dir, popularity)
 

@@ -78,6 +78,20 @@ def test_the_same_seed_gives_the_same_bits_and_another_one_does_not() -> None:
     assert not torch.equal(first.model.encoder.links, other.model.encoder.links)
 
 
+def test_threads_that_share_a_gradient_add_to_it_in_one_order() -> None:
+    source = windows_of(walks(600))  # enough events for torch to deal the sums of a step to several threads
+    threads = torch.get_num_threads()
+    torch.set_num_threads(4)
+    try:
+        wide = recipe(source, steps=6, blocks_per_step=512)
+        first, *others = (weights(train(wide, source, None, silent)) for _ in range(4))
+    finally:
+        torch.set_num_threads(threads)
+    for other in others:
+        assert all(torch.equal(value, other[name]) for name, value in first.items())
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
 def test_training_leaves_the_random_numbers_of_its_caller_alone() -> None:
     source = windows_of(walks(6))
     torch.manual_seed(5)
