@@ -76,7 +76,7 @@ def trained_run(data: Interactions, name: str, recipe: Recipe, source: WindowSet
     kept = state / name / f"{seed}-{fingerprint(recipe, source)}.json" if state else None
     if kept and kept.exists():
         say(f"{name}, seed {seed}: taken from {kept}")
-        return Run(**json.loads(kept.read_text()))
+        return _finished(kept)
     trained = trained_model(name, recipe, source, state)
     scored = direct_score if name == TRANSFORMER else trained_score
     ranks = last_ranks(data, scored(data, recipe, trained), not recipe.train.exclude_seen)
@@ -86,6 +86,13 @@ def trained_run(data: Interactions, name: str, recipe: Recipe, source: WindowSet
         kept.parent.mkdir(parents=True, exist_ok=True)
         kept.write_text(json.dumps(asdict(run)))
     return run
+
+
+def _finished(file: Path) -> Run:
+    try:
+        return Run(**json.loads(file.read_text()))
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{file}: expected a run of this version, found {error}; delete it to train again") from error
 
 
 def trained_model(name: str, recipe: Recipe, source: WindowSet, state: Path | None) -> TrainedModel:

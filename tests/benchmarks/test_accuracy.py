@@ -187,6 +187,12 @@ def test_a_finished_seed_is_taken_from_the_state_and_another_setting_is_not(
     assert main(command) == 0
     assert json.loads(out.read_text())["figures"] == first
     assert "sasrec, seed 1: taken from" in capsys.readouterr().out
+    (kept,) = state.rglob("1-*.json")
+    kept.write_text('{"ndcg10": 0.1}')  # as an older version would have it
+    assert main(command) != 0
+    refused = capsys.readouterr().out
+    assert str(kept) in refused
+    assert "expected a run of this version" in refused
     (tmp_path / "s.toml").write_text("[sasrec.train]\nlearning_rate = 0.1\n")
     assert main([*command, "--settings", str(tmp_path / "s.toml")]) == 0
     assert "taken from" not in capsys.readouterr().out
