@@ -23,27 +23,43 @@ static void turn_links(const lime_candidates *c, const float *P, float *out) {
 #undef TURN
 }
 
-/* T[r, f] where the scan reads it: user `at` of the block. */
-INLINE float *place_of(const work *w, int64_t at, int64_t r, int64_t f) {
+/* Columns of T that lie side by side, row by row. */
+typedef struct {
+  int64_t first, count;
+} chunk;
+
+/* The chunk that column f is in. */
+INLINE chunk chunk_of(const work *w, int64_t f) {
+  if (w->linear) return (chunk){0, 1};
+  if (w->screened) return (chunk){f - f % LANES, LANES};
+  int64_t F = w->c->hidden, first = f - f % HIDDEN_AT_ONCE, n = HIDDEN_AT_ONCE;
+  if (first + HIDDEN_AT_ONCE > F) { /* in what is left of 4, 2 and 1 */
+    for (n = 4; n > 1 && f >= first + (F - first) / n * n; n /= 2) first += (F - first) / n * n;
+    first = f - (f - first) % n;
+  }
+  return (chunk){first, n};
+}
+
+/* Row r of a chunk of T where the scan reads it: user `at` of the block. */
+INLINE float *place_of(const work *w, int64_t at, int64_t r, chunk of) {
   if (w->linear) {
     int64_t n = w->screened ? LANES : USERS_AT_ONCE;
     return w->T + ((at / n) * w->rows + r) * n + at % n;
   }
-  if (w->screened) return w->T + ((at * w->c->hidden + f - f % LANES) * w->rows + r * LANES) + f % LANES;
-  int64_t F = w->c->hidden, start = f - f % HIDDEN_AT_ONCE, n = HIDDEN_AT_ONCE;
-  if (start + HIDDEN_AT_ONCE > F) { /* in what is left of 4, 2 and 1 */
-    for (n = 4; n > 1 && f >= start + (F - start) / n * n; n /= 2) start += (F - start) / n * n;
-    start = f - (f - start) % n;
-  }
-  return w->T + (at * F + start) * w->rows + r * n + (f - start);
+  return w->T + (at * w->c->hidden + of.first) * w->rows + r * of.count;
 }
 
 /* n numbers of row r of T, from f on. */
 INLINE void write_row(const work *w, int64_t at, int64_t r, int64_t f, int64_t n, const float *sums) {
-  if (w->screened && !w->linear)
-    memcpy(place_of(w, at, r, f), sums, sizeof(v16)); /* whole slabs: F is a multiple of 16 */
-  else
-    for (int64_t i = 0; i < n; i++) *place_of(w, at, r, f + i) = sums[i];
+  if (w->screened && !w->linear) { /* whole slabs: F is a multiple of 16 */
+    memcpy(place_of(w, at, r, chunk_of(w, f)), sums, sizeof(v16));
+    return;
+  }
+  for (int64_t i = 0; i < n;) {
+    chunk of = chunk_of(w, f + i);
+    float *row = place_of(w, at, r, of);
+    for (; i < n && f + i < of.first + of.count; i++) row[f + i - of.first] = sums[i];
+  }
 }
 
 /* T_u = P_u . fold for user `at` of the block. */
@@ -72,13 +88,19 @@ static void fold_user(const work *w, int64_t at, const float *P) {
 static int is_bounded(const work *w, int64_t at) {
   const lime_candidates *c = w->c;
   double bound = c->b_max;
-  for (int64_t f = 0; f < c->hidden; f++) {
-    const float *T = place_of(w, at, 0, f);
-    int64_t step = w->rows > 1 ? place_of(w, at, 1, f) - T : 0; /* the same from row to row */
-    double hidden = w->linear ? 0 : c->G_max[f];
-    for (int64_t r = 0; r < w->rows; r++) hidden += (double)c->A_max[r] * fabs((double)T[r * step]);
-    if (!(hidden < 1e38)) return 0; /* the output weight may be tiny or zero: the hidden sum counts by itself */
-    bound += (double)c->W_max[f] * hidden;
+  chunk of;
+  for (int64_t f = 0; f < c->hidden; f += of.count) {
+    of = chunk_of(w, f);
+    double hidden[LANES];
+    for (int64_t i = 0; i < of.count; i++) hidden[i] = w->linear ? 0 : c->G_max[f + i];
+    for (int64_t r = 0; r < w->rows; r++) {
+      const float *T = place_of(w, at, r, of);
+      for (int64_t i = 0; i < of.count; i++) hidden[i] += (double)c->A_max[r] * fabs((double)T[i]);
+    }
+    for (int64_t i = 0; i < of.count; i++) {
+      if (!(hidden[i] < 1e38)) return 0; /* the output weight may be tiny or zero: the hidden sum counts by itself */
+      bound += (double)c->W_max[f + i] * hidden[i];
+    }
   }
   return bound < 1e38;
 }
