@@ -49,8 +49,12 @@ static double over_hidden(const lime_candidates *c, const float *squares) {
 static void lower_columns(const work *w, int64_t first, float *size, float *lost) {
   uint32_t *T_low = w->T_low + first * w->pairs, *turned = w->A_low; /* no tile is there yet */
   lower(w, w->T + first * w->rows, turned, (v16 *)size, (v16 *)lost);
-  for (int64_t r = 0; r < w->pairs; r++)
-    for (int64_t i = 0; i < LANES; i++) T_low[i * w->pairs + r] = turned[r * LANES + i];
+  for (int64_t r = 0; r < w->pairs; r += LANES) {
+    v16 x[LANES];
+    for (int64_t i = 0; i < LANES; i++) x[i] = (v16)(*(const u16lanes *)(turned + (r + i) * LANES));
+    transpose(x);
+    for (int64_t i = 0; i < LANES; i++) *(u16lanes *)(T_low + i * w->pairs + r) = (u16lanes)x[i];
+  }
 }
 
 /* How far estimates of user `at` reach, of norms of his T: all the way where the bound itself could overflow. */

@@ -82,9 +82,19 @@ static int64_t block_of(const work *w) {
   return users < 1 ? panel : whole(users, panel) * panel;
 }
 
+/* All candidates side by side, where that takes little memory and each group serves several pairs, for it has to be turned
+   once; of a linear head none. */
+static candidate_rows rows_for(const work *w) {
+  const lime_candidates *c = w->c;
+  int64_t G = whole(w->rows, LANES) * LANES, W = G + (c->G ? c->hidden : 0), size = W + (c->W ? c->hidden : 0);
+  int64_t count = w->tiles * TILE;
+  int all = !w->linear && count <= 8 * w->u->count * w->k && count * size * (int64_t)sizeof(float) <= ROW_BYTES;
+  return (candidate_rows){.all = all, .count = all ? count : AWAITED, .size = size, .G = G, .W = W};
+}
+
 typedef struct {
   char *base;
-  size_t used;
+  size_t used, zeroed; /* bytes, and how many of them start as zeros */
 } arena;
 
 /* 64-byte aligned; with no base it only counts */
@@ -107,6 +117,7 @@ static void lay_out(work *w, arena *a) {
     w->T_low = take(a, w->block * c->hidden * w->pairs * f);
     w->A_low = take(a, w->pairs * TILE * f);
     w->awaited = take(a, (int64_t)sizeof(awaited));
+    w->side_by_side.turned = take(a, w->side_by_side.count / LANES);
     w->reach = (reach){take(a, w->block * f), take(a, w->block * f), take(a, w->block * f)};
     w->A_size = take(a, TILE * f);
     w->A_lost = take(a, TILE * f);
@@ -120,6 +131,8 @@ static void lay_out(work *w, arena *a) {
     float *most = w->screened ? take(a, w->room * f) : NULL;
     if (a->base) w->lists[at] = (list){.scores = scores, .most = most, .positions = positions, .best = best};
   }
+  a->zeroed = a->used;
+  if (w->screened) w->side_by_side.rows = take(a, w->side_by_side.count * w->side_by_side.size * f);
 }
 
 /* Not inlined: nothing of it may move across the change of the floating-point state. */
@@ -134,11 +147,12 @@ static __attribute__((noinline)) int top_k(const lime_candidates *c, const lime_
   w.lead_rows = whole(w.k, 2); /* four to eight leads for each of K: more would hardly raise the threshold */
   w.room = (w.screened ? w.undecided : w.k) + fresh + 3 * SLACK;
   w.block = block_of(&w);
-  arena counted = {NULL, 0};
+  w.side_by_side = rows_for(&w);
+  arena counted = {0};
   lay_out(&w, &counted);
-  arena memory = {aligned_alloc(64, counted.used), 0};
+  arena memory = {.base = aligned_alloc(64, counted.used)};
   if (!memory.base) return LIME_NO_MEMORY;
-  memset(memory.base, 0, counted.used);
+  memset(memory.base, 0, counted.zeroed);
   lay_out(&w, &memory);
   turn_fold(c, w.fold);
   int status = run_blocks(&w, k, out);

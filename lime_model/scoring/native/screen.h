@@ -24,23 +24,28 @@ INLINE void estimate_all(const work *w, int64_t first, int64_t users, int relu, 
   }
 }
 
-static int32_t next_tile(const list *l) { return l->kept < l->notes ? (int32_t)(l->positions[l->kept] / TILE) : -1; }
+/* Score the notes before a position whose least is not below the user's threshold. */
+static void settle_before(const work *w, int64_t at, int64_t end) {
+  list *l = w->lists + at;
+  int64_t *chosen = w->spare, n = 0;
+  float threshold = w->thresholds[at];
+  for (; l->kept < l->notes && l->positions[l->kept] < end; l->kept++) { /* no branch depends on a score */
+    chosen[n] = l->kept;
+    n += (l->scores[l->kept] != l->most[l->kept]) & (l->scores[l->kept] >= threshold);
+  }
+  for (int64_t i = 0; i < n; i++) {
+    if (i + AWAITED < n) prefetch_row(w, l->positions[chosen[i + AWAITED]]);
+    settle(w, at, chosen[i]);
+  }
+}
 
-/* Score the notes whose least is not below the user's threshold: tiles pass once more, for all users together. */
+/* Score the notes whose least is not below the user's threshold. Where candidates are not kept side by side, users share
+   their way into the cache. */
 static void settle_some(const work *w, int64_t users) {
+  int64_t step = w->side_by_side.all ? w->tiles * TILE : SETTLE_STEP;
   for (int64_t at = 0; at < users; at++) w->lists[at].kept = 0; /* here, how many of the notes have been passed */
-  for (int64_t at = 0; at < w->block; at++) w->next[at] = at < users ? next_tile(w->lists + at) : -1;
-  for (int64_t tile = 0; tile < w->tiles; tile++)
-    for (int64_t start = 0; start < users; start += LANES) {
-      m16 here = *(const m16 *)(w->next + start) == (int32_t)tile;
-      for (uint32_t bits = bits_of(here); bits; bits &= bits - 1) {
-        int64_t at = start + __builtin_ctz(bits);
-        list *l = w->lists + at;
-        for (; next_tile(l) == tile; l->kept++)
-          if (l->scores[l->kept] >= w->thresholds[at]) settle(w, at, l->kept);
-        w->next[at] = next_tile(l);
-      }
-    }
+  for (int64_t end = step; end < w->c->count + step; end += step)
+    for (int64_t at = 0; at < users; at++) settle_before(w, at, end);
   settle_awaited(w);
 }
 
@@ -80,14 +85,15 @@ static void scan_screened(const work *w, int64_t first, int64_t users) {
   settle_all(w, users);
 }
 
-/* Where estimates save more than the scores of what they leave cost (measured), and no square of a norm overflows. */
+/* Where estimates save more than lowering and the scores of what they leave cost (measured), and no square of a norm
+   overflows. */
 static int is_screened(const work *w) {
   const lime_candidates *c = w->c;
-  int worth = w->k > 0 && w->rows >= 16;
+  int many = w->u->count >= 32, worth = w->k > 0 && w->rows >= 16;
   if (w->linear)
-    worth &= 80 * w->k <= c->count && w->u->count >= 32; /* fewer do not save what lowering every tile costs */
+    worth &= many && 50 * w->k <= c->count;
   else
-    worth &= c->hidden % LANES == 0 && c->hidden <= MAX_SCREENED && 640 * w->k <= c->count * w->rows;
+    worth &= c->hidden % LANES == 0 && c->hidden <= MAX_SCREENED && (many ? 96 : 640) * w->k <= c->count * w->rows;
   for (int64_t r = 0; r < w->rows; r++) worth &= c->A_max[r] < 1e15f;
   for (int64_t f = 0; f < c->hidden; f++) worth &= c->W_max[f] < 1e15f;
   return worth;

@@ -1,93 +1,14 @@
-/* Notes whose scores lie between bounds: which are possible, and scoring them in the written order. */
+/* Notes whose scores lie between bounds: which are possible, and what settles them. */
 #ifndef LIME_SETTLE_H
 #define LIME_SETTLE_H
 
 #include <assert.h>
 
 #include "estimate.h"
-
-/* A pair's hidden layer in the written order; the lanes are 16 f. */
-static void hidden_of(const work *w, int64_t at, uint32_t position, float *hidden) {
-  const lime_candidates *c = w->c;
-  int64_t F = c->hidden, slab = w->rows * LANES, group = position / LANES, lane = position % LANES;
-  const float *A = c->A + group * slab + lane, *T = w->T + at * F * w->rows;
-  const float *G = c->G ? c->G + group * F * LANES + lane : c->g;
-  for (int64_t f = 0; f < F; f++) hidden[f] = G[f * (c->G ? LANES : 1)];
-#define HIDDEN(n)                                                                                \
-  {                                                                                              \
-    v16 sums[n];                                                                                 \
-    UNROLL for (int i = 0; i < (n); i++) sums[i] = load(hidden + (first + i) * LANES);           \
-    for (int64_t r = 0; r < w->rows; r++)                                                        \
-      UNROLL for (int i = 0; i < (n); i++)                                                       \
-        sums[i] = fma16(splat(A[r * LANES]), load(T + (first + i) * slab + r * LANES), sums[i]); \
-    UNROLL for (int i = 0; i < (n); i++)                                                         \
-      *(v16 *)(hidden + (first + i) * LANES) = c->relu ? relu16(sums[i]) : sums[i];              \
-  }
-  IN_CHUNKS(first, F / LANES, 4, HIDDEN);
-#undef HIDDEN
-}
-
-/* Scores of what awaits one, from hidden layers in the written order: chains side by side to hide their latency. */
-INLINE void add_hidden(const work *w, float *scores) {
-  const lime_candidates *c = w->c;
-  const awaited *a = w->awaited;
-  const float *W[AWAITED];
-  for (int j = 0; j < AWAITED; j++) {
-    uint32_t position = a->positions[j];
-    scores[j] = c->b[position];
-    W[j] = c->W ? c->W + position / LANES * c->hidden * LANES + position % LANES : c->w;
-  }
-  for (int64_t f = 0; f < c->hidden; f++)
-    UNROLL for (int j = 0; j < AWAITED; j++)
-      scores[j] = __builtin_fmaf(W[j][f * (c->W ? LANES : 1)], a->hidden[j][f], scores[j]);
-}
-
-/* The same of a linear head; the lanes are users, of whom each pair has one. */
-INLINE void add_linear(const work *w, float *scores) {
-  const awaited *a = w->awaited;
-  const float *A[AWAITED], *T = w->T + a->panel * LANES * w->rows;
-  v16 sums[AWAITED];
-  for (int j = 0; j < AWAITED; j++) {
-    uint32_t position = a->positions[j];
-    sums[j] = splat(w->c->b[position]);
-    A[j] = w->c->A + position / LANES * w->rows * LANES + position % LANES;
-  }
-  for (int64_t r = 0; r < w->rows; r++)
-    UNROLL for (int j = 0; j < AWAITED; j++) sums[j] = fma16(splat(A[j][r * LANES]), load(T + r * LANES), sums[j]);
-  for (int j = 0; j < AWAITED; j++) scores[j] = ((const float *)&sums[j])[a->lanes[j]];
-}
-
-/* Score the notes that await it: both bounds become the score. */
-static void settle_awaited(const work *w) {
-  awaited *a = w->awaited;
-  float scores[AWAITED];
-  if (!a->count) return; /* there may be no candidate at all */
-  for (int j = a->count; j < AWAITED; j++) a->positions[j] = 0; /* what is in these rows is not looked at */
-  if (w->linear)
-    add_linear(w, scores);
-  else
-    add_hidden(w, scores);
-  for (int j = 0; j < a->count; j++) *a->least[j] = *a->most[j] = scores[j] + 0.0f;
-  a->count = 0;
-}
-
-/* See to it that a pair is scored, by `settle_awaited` at the latest. */
-INLINE void await_score(const work *w, int64_t at, uint32_t position, float *least, float *most) {
-  awaited *a = w->awaited;
-  if (w->linear && a->panel != at / LANES) {
-    settle_awaited(w);
-    a->panel = at / LANES;
-  }
-  int n = a->count++;
-  if (!w->linear) hidden_of(w, at, position, a->hidden[n]);
-  a->lanes[n] = at % LANES;
-  a->positions[n] = position;
-  a->least[n] = least, a->most[n] = most;
-  if (a->count == AWAITED) settle_awaited(w);
-}
+#include "exact.h"
 
 /* See to it that a note of user `at` is scored. */
-static void settle(const work *w, int64_t at, int64_t i) {
+INLINE void settle(const work *w, int64_t at, int64_t i) {
   list *l = w->lists + at;
   if (l->scores[i] != l->most[i]) await_score(w, at, l->positions[i], l->scores + i, l->most + i);
 }

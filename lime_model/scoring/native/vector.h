@@ -80,6 +80,38 @@ INLINE v16 larger(v16 a, v16 b) {
 #endif
 }
 
+/* x[i][j] and x[j][i] change places. */
+INLINE void transpose(v16 *x) {
+#define SWAP(n, KEPT, MOVED)                                                   \
+  UNROLL for (int i = 0; i < LANES; i++) {                                     \
+    if (i & (n)) continue;                                                     \
+    v16 a = x[i], b = x[i + (n)];                                              \
+    x[i] = __builtin_shufflevector(a, b, KEPT);                                \
+    x[i + (n)] = __builtin_shufflevector(a, b, MOVED);                         \
+  }
+#define LIST(...) __VA_ARGS__
+  SWAP(8, LIST(0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23),
+       LIST(8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31))
+  SWAP(4, LIST(0, 1, 2, 3, 16, 17, 18, 19, 8, 9, 10, 11, 24, 25, 26, 27),
+       LIST(4, 5, 6, 7, 20, 21, 22, 23, 12, 13, 14, 15, 28, 29, 30, 31))
+  SWAP(2, LIST(0, 1, 16, 17, 4, 5, 20, 21, 8, 9, 24, 25, 12, 13, 28, 29),
+       LIST(2, 3, 18, 19, 6, 7, 22, 23, 10, 11, 26, 27, 14, 15, 30, 31))
+  SWAP(1, LIST(0, 16, 2, 18, 4, 20, 6, 22, 8, 24, 10, 26, 12, 28, 14, 30),
+       LIST(1, 17, 3, 19, 5, 21, 7, 23, 9, 25, 11, 27, 13, 29, 15, 31))
+#undef LIST
+#undef SWAP
+}
+
+/* [n, 16] -> 16 rows, `size` apart. */
+INLINE void turn_slab(const float *from, int64_t n, float *to, int64_t size) {
+  for (int64_t first = 0; first < n; first += LANES) {
+    v16 x[LANES];
+    for (int64_t i = 0; i < LANES; i++) x[i] = first + i < n ? load(from + (first + i) * LANES) : splat(0);
+    transpose(x);
+    for (int64_t i = 0; i < LANES; i++) *(v16 *)(to + i * size + first) = x[i];
+  }
+}
+
 INLINE float largest(const v16 *x, int64_t n) {
   v16 best = x[0];
   for (int64_t i = 1; i < n; i++) best = larger(best, x[i]);

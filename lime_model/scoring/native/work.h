@@ -8,23 +8,31 @@
 enum { TILE = GROUPS * LANES, BLOCK = 256 / TILE, MAX_USERS = 120, T_BYTES = 1 << 18, LIST_BYTES = 1 << 21, FOLD_AT_ONCE = 8 };
 
 #if defined(LIME_SCREEN)
-enum { MANY_USERS = 32 }; /* tests have more than one block */
+enum { MANY_USERS = 32, SETTLE_STEP = 2 * TILE }; /* tests have more than one block, and step */
 #else
-enum { MANY_USERS = 512 };
+enum { MANY_USERS = 512, SETTLE_STEP = 4096 };
 #endif
 
-enum { MAX_SCREENED = 512, AWAITED = 8 }; /* F that estimates are made for; pairs that are scored side by side */
-
-typedef float hidden_row[MAX_SCREENED];
+/* F that estimates are made for, pairs that are scored side by side, and what candidates may take that lie so. */
+enum { MAX_SCREENED = 512, AWAITED = LANES, ROW_BYTES = 1 << 25 };
 
 /* Notes to be scored together: of a linear head those of one panel of 16 users, of others with their hidden layers. */
 typedef struct {
-  hidden_row hidden[AWAITED];
+  float hidden[AWAITED * MAX_SCREENED];   /* [AWAITED, F] */
+  const float *rows[AWAITED];
   float *least[AWAITED], *most[AWAITED];
   uint32_t positions[AWAITED];
-  int64_t lanes[AWAITED], panel;
+  int64_t users[AWAITED];
   int count;
 } awaited;
+
+/* Candidates whose numbers lie side by side, A, G and W from the start of a vector each: all, or those that await a score. */
+typedef struct {
+  float *rows;                  /* [count, size] */
+  uint8_t *turned;              /* [count / 16] of all: whether a group is there yet */
+  int64_t count, size, G, W;    /* rows, numbers of one, and where its G and W are */
+  int all;
+} candidate_rows;
 
 /* How far users' estimates may be off, [users] each: what a candidate's norms are multiplied by, and what is added. */
 typedef struct {
@@ -48,12 +56,13 @@ typedef struct {
   int64_t pairs, undecided;     /* screened: pairs of rows, filled up to whole tile registers; notes that may await a score */
   uint32_t *T_low, *A_low;      /* bfloat16 pairs: [users, F, pairs]; [GROUPS, pairs, 16] of a tile */
   awaited *awaited;
+  candidate_rows side_by_side;
   reach reach;
   v16 *A_size, *A_lost;         /* [GROUPS] of a tile: |A| and |dA|, what bfloat16 lost of it */
   v16 *leads;                   /* linear: [lead_rows, users], what the best of groups of candidates have at least */
   v16 *own_leads;               /* linear: [lead_rows] of one user, side by side */
   int64_t lead_rows;
-  int32_t *next;                /* [users] the tile of a user's next denied candidate, then of his next note to be scored */
+  int32_t *next;                /* [users] the tile of a user's next denied candidate */
 } work;
 
 static int64_t whole(int64_t n, int64_t unit) { return (n + unit - 1) / unit; }

@@ -98,19 +98,22 @@ static void fail(const char *what, int64_t user, int64_t rank) {
 
 static void check_case(uint64_t number_of_case) {
   seed = number_of_case * 0x9e3779b97f4a7c15ull;
-  int head = (int)draw(4), wild = (int)draw(WILD);
+  int head = (int)draw(5), relu = head != 0 && draw(3) != 0, wild = (int)draw(WILD);
   int64_t C = 1 + draw(draw(2) ? 20 : 700), B = 1 + draw(draw(2) ? 3 : 140), k = 1 + draw(draw(2) ? 12 : 600);
   int64_t H = 1 + draw(3), L = 1 + draw(9), d = 1 + draw(20), F = head == 0 ? 1 : 1 + draw(40);
   if (draw(2)) { /* what a build that screens does not score pair by pair */
     H = 1 + draw(3), L = 16 / H + 1 + draw(20), d = 1 + draw(draw(2) ? 2 : 20), F = head == 0 ? 1 : 16 * (1 + draw(5));
-    C = 200 + draw(head == 0 ? 1800 : 700), k = 1 + draw((uint32_t)(C / (head == 0 ? 80 : 40)));
+    C = 200 + draw(head == 0 ? 1800 : 700), k = 1 + draw((uint32_t)(C / (head == 0 ? 50 : 40)));
     if (head == 0) B = 30 + draw(40);
   }
-  if (C * B * H * L * F > 4000000) B = head == 0 ? 30 + B / 10 : 1 + B / 20;
+  if (head != 0 && draw(4) == 0) { /* long lists are estimated for many users only */
+    H = 1 + draw(2), L = 16 / H + draw(9), d = 1 + draw(2), F = 16 * (1 + draw(3));
+    C = 64 + draw(150), k = 1 + draw((uint32_t)(C / 3)), B = 32 + draw(16);
+  } else if (C * B * H * L * F > 4000000) B = head == 0 ? 30 + B / 10 : 1 + B / 20;
   int64_t groups = (C + 63) / 64 * 4, R = H * L, classes = 1 + draw(3);
   float *A_max = numbers(R, 0), *G_max = numbers(F, 0), *W_max = numbers(F, 0), *b_max = numbers(1, 0);
   float *A = numbers(C * R, wild), *G = head == 1 || head == 3 ? numbers(C * F, wild) : NULL;
-  float *W = head >= 2 ? numbers(C * F, wild) : NULL, *b = numbers(C, wild), *fold = numbers(H * d * F, wild == 3 ? 0 : wild >= 6 ? 2 : wild);
+  float *W = head == 2 || head == 3 ? numbers(C * F, wild) : NULL, *b = numbers(C, wild), *fold = numbers(H * d * F, wild == 3 ? 0 : wild >= 6 ? 2 : wild);
   float *g = numbers(F, head == 0 ? 5 : wild), *w = numbers(F, wild);
   if (head == 0) g[0] = 0, w[0] = 1;
   float *P = numbers(B * L * d, wild);
@@ -119,7 +122,7 @@ static void check_case(uint64_t number_of_case) {
       for (int64_t h = 0; h < H; h++) A[c * R + h * L] = 0;
     for (int64_t u = 0; u < B; u += 2) P[u * L * d] = 1e30f;
   }
-  problem p = {{C, H, L, d, F, head == 1 || head == 3, grouped(A, C, R, groups, A_max), NULL, NULL, grouped(b, C, 1, groups, b_max),
+  problem p = {{C, H, L, d, F, relu, grouped(A, C, R, groups, A_max), NULL, NULL, grouped(b, C, 1, groups, b_max),
                 fold, g, w, A_max, G_max, W_max, 0}, A, G, W, b};
   p.c.b_max = b_max[0];
   for (int64_t f = 0; f < F; f++) G_max[f] = fabsf(g[f]), W_max[f] = fabsf(w[f]);
