@@ -19,7 +19,7 @@ from lime_model.folded import FoldedHead, flat_candidates, score_all
 from lime_model.scoring.lists import Eligible, Excluded, TopK, check_k, check_request, unpack
 from schemas.errors import BadNumberError
 
-_NOTHING = torch.iinfo(torch.int64).min  # key of a pair that may not be listed
+NOTHING = torch.iinfo(torch.int64).min  # key of a pair that may not be listed
 _LOW = 0xFFFFFFFF
 NUMERICS = "torch-blocked-3"
 
@@ -80,14 +80,11 @@ class BlockedScorer:
             raise BadNumberError(f"links of user row {int(bad[0])}: expected finite numbers, found {len(bad)} bad rows")
         with torch.inference_mode():
             users = [self._filled_users(part) for part in P.split(self.shapes.users_per_block)]
-            keys = torch.full((len(P), self.k), _NOTHING, dtype=torch.int64, device=self.device)
+            keys = torch.full((len(P), self.k), NOTHING, dtype=torch.int64, device=self.device)
             denied = _by_position(excluded)
             for first in range(0, len(found), self.shapes.candidates_per_block):
                 self._merge(keys, users, self._block(first, denied, eligible))
-            keys = keys.cpu()
-        listed = keys != _NOTHING
-        positions = torch.where(listed, _LOW - (keys & _LOW), -1)
-        return TopK(positions, torch.where(listed, _score_of(keys), 0.0), listed.sum(1))
+        return lists_of(keys.cpu())
 
     def _filled_users(self, P: Tensor) -> Tensor:
         """Links [n, L, d] -> on the device, filled up to the frozen number of users."""
@@ -120,7 +117,7 @@ class BlockedScorer:
                 continue
             scores = self._scores(P, block)[: len(allowed), : block.count]
             self._check_finite(scores, rows.start, block.first)
-            new = _keys(scores, block.first).masked_fill(~allowed, _NOTHING)
+            new = _keys(scores, block.first).masked_fill(~allowed, NOTHING)
             keys[rows] = torch.cat([keys[rows], new], dim=1).topk(self.k, dim=1).values
 
     def _check_finite(self, scores: Tensor, start: int, first: int) -> None:
@@ -175,6 +172,13 @@ def _keys(scores: Tensor, first: int) -> Tensor:
     ordered = torch.where(bits < 0, bits ^ 0x7FFFFFFF, bits).to(torch.int64)
     position = torch.arange(first, first + scores.shape[1], device=scores.device)
     return (ordered << 32) | (_LOW - position)
+
+
+def lists_of(keys: Tensor) -> TopK:
+    """Keys [n, K], best first, as lists."""
+    listed = keys != NOTHING
+    positions = torch.where(listed, _LOW - (keys & _LOW), -1)
+    return TopK(positions, torch.where(listed, _score_of(keys), 0.0), listed.sum(1))
 
 
 def _score_of(keys: Tensor) -> Tensor:

@@ -13,8 +13,7 @@ from torch import Tensor
 
 from lime_model.candidates import Candidates
 from lime_model.scoring.library import carried, open_library
-from lime_model.scoring.lists import Eligible, Excluded, TopK, check_k, check_request
-from schemas.errors import BadNumberError
+from lime_model.scoring.lists import Eligible, Excluded, TopK, check_k, check_request, unbounded
 
 _OK, _NO_MEMORY, _BAD_LINKS = 0, 1, 2
 
@@ -67,9 +66,7 @@ class KernelScorer:
         users = _Users(B, *(_pointer(t) for t in inputs))
         status = self._library.lime_top_k(byref(self._struct), byref(users), self.k, byref(lists))
         if status == _BAD_LINKS:
-            raise BadNumberError(
-                f"links of user row {lists.bad_user}: expected numbers that no score can overflow with, found others"
-            )
+            raise unbounded(lists.bad_user)
         if status == _NO_MEMORY:
             raise MemoryError("score: the kernel's block of users found no memory")
         return top

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from lime_model.config import require
 from lime_model.packed import groups_of
-from schemas.errors import InputError
+from schemas.errors import BadNumberError, InputError
 
 
 @dataclass(frozen=True)
@@ -87,6 +87,11 @@ def _expect(what: str, expected: str, holds: bool, found: object) -> None:
 def check_k(k: int) -> None:
     """Raise ConfigError for a list without places."""
     require(k >= 1, "k", "at least 1", k)
+
+
+def unbounded(user: int) -> BadNumberError:
+    """What a scorer raises for links with which a score could overflow."""
+    return BadNumberError(f"links of user row {user}: expected numbers that no score can overflow with, found others")
 
 
 def unpack(masks: Tensor, first: int, count: int) -> Tensor:

@@ -11,10 +11,12 @@ from lime_model.batches import CandidateWeights
 from lime_model.candidates import Candidates, ScoreHead, candidates_of
 from lime_model.scoring import open_scorer
 from lime_model.scoring.blocked import BlockedScorer, ScoreShapes
+from lime_model.scoring.cuda import CudaScorer
 from lime_model.scoring.kernel import KernelScorer
 from lime_model.scoring.library import carried
 from lime_model.scoring.lists import Eligible, Scorer, pack
 from schemas.errors import BadNumberError, ConfigError, InputError
+from tests.lime_model.scoring.emulated import emulated
 from tests.lime_model.scoring.made import (
     HEADS,
     D,
@@ -43,11 +45,22 @@ def kernel(build: str) -> Opened:
 
 
 def blocked_at_once(candidates: Candidates, k: int) -> Scorer:
-    """As on a GPU: the users of a block in one product."""
+    """As on a GPU without the kernel: the users of a block in one product."""
     return BlockedScorer(candidates, k, ScoreShapes(users_per_block=6, candidates_per_block=32, users_at_once=6))
 
 
-SCORERS = {"blocked": blocked, "blocked at once": blocked_at_once, **{build: kernel(build) for build in carried()}}
+def on_gpu(candidates: Candidates, k: int) -> Scorer:
+    """The kernel on a real GPU."""
+    return CudaScorer(candidates, k, torch.device("cuda:0"))
+
+
+SCORERS = {
+    "blocked": blocked,
+    "blocked at once": blocked_at_once,
+    **{build: kernel(build) for build in carried()},
+    "gpu emulated": emulated,
+    **({"gpu": on_gpu} if torch.cuda.is_available() else {}),
+}
 
 
 @pytest.fixture(params=SCORERS)
@@ -79,6 +92,19 @@ def test_ties_go_to_the_smaller_item_id_across_blocks_and_zeros(opened: Opened) 
     ones, zeros, minus = ([i for i in range(C) if i % 4 in rest] for rest in ((2,), (0, 1), (3,)))
     assert lists(found) == [(ones + zeros + minus)[:40]] * 2
     assert not torch.signbit(found.scores[:, len(ones) : len(ones) + len(zeros)]).any()
+
+
+def test_a_zero_of_negative_zeros_is_a_positive_one(opened: Opened) -> None:
+    """Every term is -1 x 0: without a care for it the score is -0, which would stand below +0."""
+    C, F = 40, 5
+    zero = torch.tensor([0.0, -0.0])[torch.arange(C) % 2]
+    weights = CandidateWeights(torch.full((C, H, 3), 1 / 3), torch.full((C, F), -1.0), None, zero)
+    head = ScoreHead(torch.zeros(H, D, F), torch.zeros(F), torch.full((F,), -1.0), True, "digest")
+    found = opened(candidates_of([f"{n:02d}" for n in range(C)], weights, head), 30).top_k(
+        links(2), nothing(2), everything(C, 2)
+    )
+    assert lists(found) == [list(range(30))] * 2
+    assert not torch.signbit(found.scores).any()
 
 
 @pytest.mark.parametrize("k", [1, 20, 200, 300])
@@ -202,10 +228,10 @@ def test_without_a_kernel_torch_scores_and_says_so(
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
 @pytest.mark.parametrize("head", HEADS)
-def test_a_gpu_gives_the_scores_of_the_cpu_within_the_tolerance(head: str) -> None:
+def test_torch_on_a_gpu_gives_the_scores_of_the_cpu_within_the_tolerance(head: str) -> None:
     C, B = 900, 40
     candidates, P = made(head, C, width=64), links(B, width=64)
-    by_gpu = open_scorer(candidates, C, "cuda:0")
+    by_gpu = BlockedScorer(candidates, C, device=torch.device("cuda:0"))
     assert "device=" in by_gpu.numerics_id
     found = by_gpu.top_k(P, nothing(B), everything(C, B))
     by_cpu = open_scorer(candidates, C).top_k(P, nothing(B), everything(C, B))
