@@ -20,6 +20,7 @@ def test_ratios_are_of_pairs_per_second(capsys: pytest.CaptureFixture[str]) -> N
         "stage mlp": calls(10.0, 10.0),
         "kernel linear": calls(1.0, 1.0),
         "kernel mlp": calls(8.0, 8.0),
+        "write": calls(0.5, 0.7),
         "als": calls(20.0, 40.0),  # of half the users
     }
     found = _figures(results, {"als": calls(50.0)}, 100, 10, (50, 100), target=True)
@@ -29,6 +30,7 @@ def test_ratios_are_of_pairs_per_second(capsys: pytest.CaptureFixture[str]) -> N
         "mlp over als": (6.0, 2.5),
         "stage over kernel": (0.8, 0.85),
         "linear seconds outside the kernel": (1.0, None),
+        "seconds to write ready-made lists": (0.6, None),
     }
     assert "als, 100 users" in capsys.readouterr().out
 
