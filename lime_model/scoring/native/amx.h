@@ -32,8 +32,8 @@ static void amx_close(void) { _tile_release(); }
 
 /* Sums of 16 columns of T for a tile of candidates, from bfloat16: out [GROUPS, 16 columns, 16]. What they start from
    lies in steps of `group` and `column`; null where that is zero. */
-INLINE void amx_multiply(const work *w, const uint32_t *T, const float *from, int64_t group, int64_t column, float *out) {
-  const uint32_t *A = w->A_low;
+INLINE void amx_multiply(const work *w, const uint32_t *A, const uint32_t *T, const float *from, int64_t group,
+                         int64_t column, float *out) {
   int64_t pairs = w->pairs, row = pairs * 4;
 #define START(g) from ? _tile_loadd(g, from + g * group, column * 4) : _tile_zero(g)
   START(0), START(1), START(2), START(3);
@@ -49,21 +49,20 @@ INLINE void amx_multiply(const work *w, const uint32_t *T, const float *from, in
 }
 
 /* Keep a tile of candidates in registers, where it fits. */
-INLINE void amx_keep(const work *w) {
-  const uint32_t *A = w->A_low;
+INLINE void amx_keep(const work *w, const uint32_t *A) {
   if (w->pairs != 16) return;
   _tile_loadd(4, A, 64), _tile_loadd(5, A + 256, 64), _tile_loadd(6, A + 512, 64), _tile_loadd(7, A + 768, 64);
 }
 
 /* As `amx_multiply` with the tile that is kept; `from` [GROUPS, 16] is for every column. */
-INLINE void amx_multiply_kept(const work *w, const uint32_t *T, const float *from, float *out) {
+INLINE void amx_multiply_kept(const work *w, const uint32_t *A, const uint32_t *T, const float *from, float *out) {
   if (w->pairs != 16) {
-    amx_multiply(w, T, from, LANES, 0, out);
+    amx_multiply(w, A, T, from, LANES, 0, out);
     return;
   }
   _tile_loadd(3, T, 64);
-#define PART(g, sum, A) \
-  _tile_loadd(sum, from + g * LANES, 0), _tile_dpbf16ps(sum, 3, A), _tile_stored(sum, out + g * 256, 64)
+#define PART(g, sum, kept) \
+  _tile_loadd(sum, from + g * LANES, 0), _tile_dpbf16ps(sum, 3, kept), _tile_stored(sum, out + g * 256, 64)
   PART(0, 0, 4), PART(1, 1, 5), PART(2, 2, 6), PART(3, 0, 7);
 #undef PART
 }

@@ -47,7 +47,7 @@ static double over_hidden(const lime_candidates *c, const float *squares) {
 
 /* 16 columns of T in bfloat16, and the squared norms of each and of what it lost. */
 static void lower_columns(const work *w, int64_t first, float *size, float *lost) {
-  uint32_t *T_low = w->T_low + first * w->pairs, *turned = w->A_low; /* no tile is there yet */
+  uint32_t *T_low = w->T_low + first * w->pairs, *turned = w->columns;
   lower(w, w->T + first * w->rows, turned, (v16 *)size, (v16 *)lost);
   for (int64_t r = 0; r < w->pairs; r += LANES) {
     v16 x[LANES];
@@ -93,19 +93,24 @@ static void lower_users(const work *w, int64_t users) {
 }
 
 /* A of a tile in bfloat16, and the norms of each candidate, times that of its own w. */
-static void lower_tile(const work *w, int64_t tile) {
+static low_tile lower_tile(const work *w, int64_t tile) {
   const lime_candidates *c = w->c;
+  int64_t at = (w->low_tiles > 1 ? tile : 0) * GROUPS;
+  low_tile low = {w->low.A + at * w->pairs * LANES, w->low.size + at, w->low.lost + at};
+  if (tile < *w->lowered) return low;
   for (int64_t g = 0; g < GROUPS; g++) {
     int64_t group = tile * GROUPS + g;
     v16 size, lost, weight = splat(c->W ? TINY_SQUARE : 1);
-    lower(w, c->A + group * w->rows * LANES, w->A_low + g * w->pairs * LANES, &size, &lost);
+    lower(w, c->A + group * w->rows * LANES, low.A + g * w->pairs * LANES, &size, &lost);
     for (int64_t f = 0; c->W && f < c->hidden; f++) {
       v16 x = load(c->W + (group * c->hidden + f) * LANES);
       weight = fma16(x, x, weight);
     }
-    w->A_size[g] = roots(size) * roots(weight);
-    w->A_lost[g] = roots(lost) * roots(weight);
+    low.size[g] = roots(size) * roots(weight);
+    low.lost[g] = roots(lost) * roots(weight);
   }
+  if (w->low_tiles > 1) *w->lowered = tile + 1;
+  return low;
 }
 
 #if defined(__AMX_BF16__)
@@ -114,27 +119,29 @@ static void lower_tile(const work *w, int64_t tile) {
 #define multiply_kept amx_multiply_kept
 #else
 /* As `amx_multiply`, plainly. */
-static void multiply_low(const work *w, const uint32_t *T, const float *from, int64_t group, int64_t column, float *out) {
+static void multiply_low(const work *w, const uint32_t *A, const uint32_t *T, const float *from, int64_t group,
+                         int64_t column, float *out) {
   for (int64_t g = 0; g < GROUPS; g++)
     for (int64_t f = 0; f < LANES; f++) {
       v16 sum = from ? load(from + g * group + f * column) : splat(0);
       for (int64_t r = 0; r < w->pairs; r++) {
-        u16lanes A = *(const u16lanes *)(w->A_low + (g * w->pairs + r) * LANES), t = (u16lanes){0} + T[f * w->pairs + r];
-        sum = add_products(sum, A, t);
+        u16lanes t = (u16lanes){0} + T[f * w->pairs + r];
+        sum = add_products(sum, *(const u16lanes *)(A + (g * w->pairs + r) * LANES), t);
       }
       *(v16 *)(out + (g * LANES + f) * LANES) = sum;
     }
 }
 
-static void keep_tile(const work *w) { (void)w; }
+static void keep_tile(const work *w, const uint32_t *A) { (void)w, (void)A; }
 
-static void multiply_kept(const work *w, const uint32_t *T, const float *from, float *out) {
-  multiply_low(w, T, from, LANES, 0, out);
+static void multiply_kept(const work *w, const uint32_t *A, const uint32_t *T, const float *from, float *out) {
+  multiply_low(w, A, T, from, LANES, 0, out);
 }
 #endif
 
 /* Estimates of a tile's scores for user `at`, of a head with a hidden layer. */
-INLINE void estimate(const work *w, int64_t at, int64_t tile, v16 *scores, int relu, int own_G, int own_W) {
+INLINE void estimate(const work *w, const uint32_t *A, int64_t at, int64_t tile, v16 *scores, int relu, int own_G,
+                     int own_W) {
   const lime_candidates *c = w->c;
   int64_t F = c->hidden;
   float sums[GROUPS * LANES * LANES] __attribute__((aligned(64)));
@@ -142,7 +149,7 @@ INLINE void estimate(const work *w, int64_t at, int64_t tile, v16 *scores, int r
   for (int64_t first = 0; first < F; first += LANES) {
     const uint32_t *T = w->T_low + (at * F + first) * w->pairs;
     const float *G = own_G ? c->G + (tile * GROUPS * F + first) * LANES : NULL;
-    multiply_low(w, T, G, F * LANES, LANES, sums);
+    multiply_low(w, A, T, G, F * LANES, LANES, sums);
     for (int f = 0; f < LANES; f++)
       UNROLL for (int g = 0; g < GROUPS; g++) {
         v16 hidden = load(sums + (g * LANES + f) * LANES);

@@ -92,6 +92,12 @@ static candidate_rows rows_for(const work *w) {
   return (candidate_rows){.all = all, .count = all ? count : AWAITED, .size = size, .G = G, .W = W};
 }
 
+/* Tiles to be kept in bfloat16: all where they are few and needed again; of a linear head one, it gains nothing. */
+static int64_t kept_low(const work *w) {
+  int again = !w->linear && w->u->count > w->block;
+  return again && w->tiles * TILE * w->pairs * (int64_t)sizeof(float) <= LOW_BYTES ? w->tiles : 1;
+}
+
 typedef struct {
   char *base;
   size_t used, zeroed; /* bytes, and how many of them start as zeros */
@@ -115,12 +121,14 @@ static void lay_out(work *w, arena *a) {
   w->lists = take(a, w->block * (int64_t)sizeof(list));
   if (w->screened) {
     w->T_low = take(a, w->block * c->hidden * w->pairs * f);
-    w->A_low = take(a, w->pairs * TILE * f);
+    w->low.A = take(a, w->low_tiles * w->pairs * TILE * f);
+    w->low.size = take(a, w->low_tiles * TILE * f);
+    w->low.lost = take(a, w->low_tiles * TILE * f);
+    w->columns = take(a, w->pairs * LANES * f);
+    w->lowered = take(a, (int64_t)sizeof(int64_t));
     w->awaited = take(a, (int64_t)sizeof(awaited));
     w->side_by_side.turned = take(a, w->side_by_side.count / LANES);
     w->reach = (reach){take(a, w->block * f), take(a, w->block * f), take(a, w->block * f)};
-    w->A_size = take(a, TILE * f);
-    w->A_lost = take(a, TILE * f);
     w->next = take(a, w->block * (int64_t)sizeof(int32_t));
     if (w->linear) w->leads = take(a, w->lead_rows * w->block * LANES * f), w->own_leads = take(a, w->lead_rows * LANES * f);
   }
@@ -148,6 +156,7 @@ static __attribute__((noinline)) int top_k(const lime_candidates *c, const lime_
   w.room = (w.screened ? w.undecided : w.k) + fresh + 3 * SLACK;
   w.block = block_of(&w);
   w.side_by_side = rows_for(&w);
+  w.low_tiles = kept_low(&w);
   arena counted = {0};
   lay_out(&w, &counted);
   arena memory = {.base = aligned_alloc(64, counted.used)};

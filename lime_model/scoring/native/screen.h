@@ -12,14 +12,14 @@
 INLINE void estimate_all(const work *w, int64_t first, int64_t users, int relu, int own_G, int own_W) {
   start_denied(w, first, users);
   for (int64_t tile = 0; tile < w->tiles; tile++) {
-    lower_tile(w, tile);
+    low_tile low = lower_tile(w, tile);
     for (int64_t at = 0; at < users; at++) {
       uint64_t eligible = eligible_in(w, first + at, tile);
       if (w->next[at] == tile) eligible &= ~denied_in(w, at, tile);
       if (!eligible) continue;
       v16 scores[GROUPS];
-      estimate(w, at, tile, scores, relu, own_G, own_W);
-      judge_between(w, at, scores, eligible, tile);
+      estimate(w, low.A, at, tile, scores, relu, own_G, own_W);
+      judge_between(w, &low, at, scores, eligible, tile);
     }
   }
 }

@@ -8,14 +8,16 @@
 
 typedef struct {
   float scores[GROUPS * LANES * LANES], error[LANES];
+  const low_tile *low;
 } __attribute__((aligned(64))) panel;
 
 INLINE v16 score_in(const panel *p, int g, int j) { return load(p->scores + (g * LANES + j) * LANES); }
 
 /* Estimates of a tile's scores for 16 users from `at`, and what they are off by where both norms of a candidate are the
    largest of the tile. */
-INLINE void estimate_panel(const work *w, int64_t at, int64_t tile, float size, float lost, panel *p) {
-  multiply_kept(w, w->T_low + at * w->pairs, w->c->b + tile * TILE, p->scores);
+INLINE void estimate_panel(const work *w, const low_tile *low, int64_t at, int64_t tile, float size, float lost, panel *p) {
+  p->low = low;
+  multiply_kept(w, low->A, w->T_low + at * w->pairs, w->c->b + tile * TILE, p->scores);
   v16 error = fma16(splat(size), load(w->reach.dT + at), load(w->reach.rest + at));
   *(v16 *)p->error = fma16(splat(lost), load(w->reach.T + at), error);
 }
@@ -27,12 +29,12 @@ typedef void use(const work *w, int64_t first, int64_t at, int64_t tile, const p
 INLINE void pass(const work *w, int64_t first, int64_t users, use *look) {
   panel p[2];
   for (int64_t tile = 0; tile < w->tiles; tile++) {
-    lower_tile(w, tile);
-    keep_tile(w);
-    float size = largest(w->A_size, GROUPS), lost = largest(w->A_lost, GROUPS);
-    estimate_panel(w, 0, tile, size, lost, p);
+    low_tile low = lower_tile(w, tile);
+    keep_tile(w, low.A);
+    float size = largest(low.size, GROUPS), lost = largest(low.lost, GROUPS);
+    estimate_panel(w, &low, 0, tile, size, lost, p);
     for (int64_t at = 0; at < users; at += LANES) {
-      if (at + LANES < users) estimate_panel(w, at + LANES, tile, size, lost, p + (at / LANES + 1) % 2);
+      if (at + LANES < users) estimate_panel(w, &low, at + LANES, tile, size, lost, p + (at / LANES + 1) % 2);
       look(w, first, at, tile, p + at / LANES % 2);
     }
   }
@@ -60,7 +62,7 @@ INLINE void lead(const work *w, int64_t first, int64_t at, int64_t tile, const p
 /* Note the candidates of a tile whose bit is set for user `at`, unless their own norms rule them out. */
 static void note_linear(const work *w, int64_t at, uint64_t bits, int64_t tile, const panel *p) {
   list *l = w->lists + at;
-  const float *size = (const float *)w->A_size, *lost = (const float *)w->A_lost;
+  const float *size = (const float *)p->low->size, *lost = (const float *)p->low->lost;
   float T = w->reach.T[at], dT = w->reach.dT[at], rest = w->reach.rest[at], threshold = w->thresholds[at];
   int64_t n = l->notes;
   for (; bits; bits &= bits - 1) {
@@ -81,7 +83,7 @@ INLINE int hold_linear(const work *w, int64_t first, int64_t at, int64_t tile, c
   if (first + at >= w->u->count) return 1;
   uint64_t eligible = eligible_in(w, first + at, tile);
   for (int g = 0; g < GROUPS; g++) {
-    v16 error = error_of(w, at, g), score = score_in(p, g, at % LANES);
+    v16 error = error_of(w, p->low, at, g), score = score_in(p, g, at % LANES);
     uint32_t bits = (uint32_t)(eligible >> (LANES * g)) & 0xffff;
     if (above(error, splat(p->error[at % LANES])) || bits & ~above(score, score - error)) return 0;
     if (!hold(w, at, score - error, score + error, bits, tile * TILE + LANES * g)) return 0;

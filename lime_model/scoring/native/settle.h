@@ -99,9 +99,9 @@ static void start_denied(const work *w, int64_t first, int64_t users) {
 }
 
 /* What estimates of a group's scores may be off by for user `at`. */
-INLINE v16 error_of(const work *w, int64_t at, int64_t g) {
+INLINE v16 error_of(const work *w, const low_tile *low, int64_t at, int64_t g) {
   v16 T = splat(w->reach.T[at]), dT = splat(w->reach.dT[at]), rest = splat(w->reach.rest[at]);
-  return fma16(w->A_lost[g], T, fma16(w->A_size[g], dT, rest));
+  return fma16(low->lost[g], T, fma16(low->size[g], dT, rest));
 }
 
 /* Whether the scores of a group are where their bounds say; asked by builds with assertions. */
@@ -117,11 +117,12 @@ INLINE int hold(const work *w, int64_t at, v16 least, v16 most, uint32_t bits, i
 }
 
 /* Scores of one tile lie between bounds: note those that may beat the user's threshold and are eligible. */
-INLINE void judge_between(const work *w, int64_t at, const v16 *scores, uint64_t eligible, int64_t tile) {
+INLINE void judge_between(const work *w, const low_tile *low, int64_t at, const v16 *scores, uint64_t eligible,
+                          int64_t tile) {
   v16 threshold = splat(w->thresholds[at]), most[GROUPS], least[GROUPS];
   uint64_t bits = 0;
   UNROLL for (int g = 0; g < GROUPS; g++) {
-    v16 error = error_of(w, at, g);
+    v16 error = error_of(w, low, at, g);
     most[g] = scores[g] + error;
     least[g] = scores[g] - error;
     bits |= (uint64_t)above(most[g], threshold) << (LANES * g);

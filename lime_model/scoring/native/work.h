@@ -13,8 +13,9 @@ enum { MANY_USERS = 32, SETTLE_STEP = 2 * TILE }; /* tests have more than one bl
 enum { MANY_USERS = 512, SETTLE_STEP = 4096 };
 #endif
 
-/* F that estimates are made for, pairs that are scored side by side, and what candidates may take that lie so. */
-enum { MAX_SCREENED = 512, AWAITED = LANES, ROW_BYTES = 1 << 25 };
+/* F that estimates are made for, pairs that are scored side by side, and what candidates may take that lie so, or that
+   are kept in bfloat16. */
+enum { MAX_SCREENED = 512, AWAITED = LANES, ROW_BYTES = 1 << 25, LOW_BYTES = 1 << 21 };
 
 /* Notes to be scored together: of a linear head those of one panel of 16 users, of others with their hidden layers. */
 typedef struct {
@@ -33,6 +34,12 @@ typedef struct {
   int64_t count, size, G, W;    /* rows, numbers of one, and where its G and W are */
   int all;
 } candidate_rows;
+
+/* A tile of candidates in bfloat16. */
+typedef struct {
+  uint32_t *A;                  /* pairs, [GROUPS, pairs, 16] */
+  v16 *size, *lost;             /* [GROUPS]: |A| and |dA|, what bfloat16 lost of it */
+} low_tile;
 
 /* How far users' estimates may be off, [users] each: what a candidate's norms are multiplied by, and what is added. */
 typedef struct {
@@ -54,11 +61,13 @@ typedef struct {
   list *lists;
   int64_t *spare;
   int64_t pairs, undecided;     /* screened: pairs of rows, filled up to whole tile registers; notes that may await a score */
-  uint32_t *T_low, *A_low;      /* bfloat16 pairs: [users, F, pairs]; [GROUPS, pairs, 16] of a tile */
+  uint32_t *T_low;              /* bfloat16 pairs, [users, F, pairs] */
+  uint32_t *columns;            /* 16 columns of them, not turned yet */
+  low_tile low;                 /* the first tile in bfloat16; the others follow, or take its place */
+  int64_t low_tiles, *lowered;  /* how many there is memory for, all or one; how many are kept already */
   awaited *awaited;
   candidate_rows side_by_side;
   reach reach;
-  v16 *A_size, *A_lost;         /* [GROUPS] of a tile: |A| and |dA|, what bfloat16 lost of it */
   v16 *leads;                   /* linear: [lead_rows, users], what the best of groups of candidates have at least */
   v16 *own_leads;               /* linear: [lead_rows] of one user, side by side */
   int64_t lead_rows;
