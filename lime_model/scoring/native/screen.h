@@ -61,7 +61,7 @@ static void settle_all(const work *w, int64_t users) {
   settle_some(w, users);
   for (int64_t at = 0; at < users; at++) {
     if (w->thresholds[at] == -INFINITY) continue;
-    keep_possible(w, w->lists + at);
+    keep_possible(w, at);
     w->thresholds[at] = -INFINITY;
     left = 1;
   }

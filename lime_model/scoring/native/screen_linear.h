@@ -115,7 +115,7 @@ static void raise_thresholds(const work *w, int64_t first, int64_t users) {
   pass(w, first, users, lead);
   for (int64_t at = 0; at < users; at++) {
     for (int64_t i = 0; i < w->lead_rows; i++) w->own_leads[i] = w->leads[i * w->block + at];
-    w->thresholds[at] = exceeded_by(w->own_leads, w->lead_rows, w->k);
+    w->thresholds[at] = exceeded_by(w->own_leads, w->lead_rows, w->k, -INFINITY);
   }
 }
 

@@ -20,10 +20,11 @@ static int64_t count_above(const v16 *of, int64_t n, float x) {
   return more;
 }
 
-/* A number that at least k lanes of n vectors exceed, and hardly more where that can be; -infinity for fewer lanes. */
-static float exceeded_by(const v16 *x, int64_t n, int64_t k) {
-  int64_t from = ordered_of(-INFINITY), to = ordered_of(INFINITY);
+/* A number that at least k lanes of n vectors exceed, perhaps `before`, and hardly more where that can be; -infinity for
+   fewer lanes. */
+static float exceeded_by(const v16 *x, int64_t n, int64_t k, float before) {
   if (count_above(x, n, -INFINITY) < k) return -INFINITY;
+  int64_t from = ordered_of(count_above(x, n, before) < k ? -INFINITY : before), to = ordered_of(largest(x, n));
   while (to - from > 1) {
     int64_t middle = (from + to) >> 1, more = count_above(x, n, float_of((int32_t)middle));
     if (more < k) {
@@ -38,10 +39,11 @@ static float exceeded_by(const v16 *x, int64_t n, int64_t k) {
 
 /* Drop the notes that K others beat whatever their scores are. Returns what the scores of K exceed, -infinity while there
    are fewer. */
-static float keep_possible(const work *w, list *l) {
+static float keep_possible(const work *w, int64_t at) {
+  list *l = w->lists + at;
   int64_t n = 0;
   for (int i = 0; i < LANES; i++) l->scores[l->notes + i] = -INFINITY;
-  float threshold = exceeded_by((const v16 *)l->scores, whole(l->notes, LANES), w->k);
+  float threshold = exceeded_by((const v16 *)l->scores, whole(l->notes, LANES), w->k, w->thresholds[at]);
   for (int64_t i = 0; i < l->notes; i += LANES) {
     v16 scores = load(l->scores + i), most = load(l->most + i), positions;
     memcpy(&positions, l->positions + i, sizeof positions);
@@ -77,7 +79,7 @@ static float keep_best(const work *w, int64_t at) {
 /* Make room among the notes of user `at` and raise his threshold. Where bounds do not tell enough of them apart, scores
    do. */
 static void prune(const work *w, int64_t at) {
-  float threshold = keep_possible(w, w->lists + at);
+  float threshold = keep_possible(w, at);
   if (w->lists[at].notes > w->undecided) threshold = keep_best(w, at);
   if (threshold > w->thresholds[at]) w->thresholds[at] = threshold;
 }
