@@ -56,7 +56,7 @@ class Scorer(Protocol):
 def check_request(shape: tuple[int, ...], P: Tensor, excluded: Excluded, eligible: Eligible, count: int) -> None:
     """Raise InputError unless B agrees everywhere, links are [B, *shape], positions ascend within 0..count - 1.
 
-    By numpy: where another library worked before, torch's operations take longer to start than all of this.
+    By numpy: torch's operations start so slowly, the first ones after a pause above all, that a short call shows it.
     """
     B, bytes_ = P.shape[0], groups_of(count) * 2
     _expect("links", f"[{B}, {shape[0]}, {shape[1]}]", P.shape == (B, *shape), list(P.shape))
