@@ -9,6 +9,7 @@
 
    Every pair is scored so (`scan.h`), or where there are tile registers those that an estimate leaves (`screen.h`,
    `screen_linear.h`). */
+#include <stdatomic.h>
 #include <stdlib.h>
 
 #include "fold.h"
@@ -98,6 +99,24 @@ static int64_t kept_low(const work *w) {
   return again && w->tiles * TILE * w->pairs * (int64_t)sizeof(float) <= LOW_BYTES ? w->tiles : 1;
 }
 
+/* The memory of the call before, where it is enough: what goes back to the system costs page faults in the next call, and
+   what goes back to the heap lies in pieces after some. One block a process; calls at the same time have blocks of their
+   own. It starts with its size. */
+static _Atomic(char *) kept;
+
+static char *borrow(size_t bytes) {
+  char *block = atomic_exchange(&kept, NULL);
+  size_t size = 0;
+  if (block) memcpy(&size, block, sizeof size);
+  if (size >= bytes) return block;
+  free(block);
+  block = aligned_alloc(64, bytes);
+  if (block) memcpy(block, &bytes, sizeof bytes);
+  return block;
+}
+
+static void give_back(char *block) { free(atomic_exchange(&kept, block)); }
+
 typedef struct {
   char *base;
   size_t used, zeroed; /* bytes, and how many of them start as zeros */
@@ -157,15 +176,15 @@ static __attribute__((noinline)) int top_k(const lime_candidates *c, const lime_
   w.block = block_of(&w);
   w.side_by_side = rows_for(&w);
   w.low_tiles = kept_low(&w);
-  arena counted = {0};
+  arena counted = {.used = 64}, memory = counted; /* a block's size is before everything else */
   lay_out(&w, &counted);
-  arena memory = {.base = aligned_alloc(64, counted.used)};
+  memory.base = borrow(counted.used);
   if (!memory.base) return LIME_NO_MEMORY;
-  memset(memory.base, 0, counted.zeroed);
+  memset(memory.base + memory.used, 0, counted.zeroed - memory.used);
   lay_out(&w, &memory);
   turn_fold(c, w.fold);
   int status = run_blocks(&w, k, out);
-  free(memory.base);
+  give_back(memory.base);
   return status;
 }
 
