@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
-from tempfile import mkdtemp
+from tempfile import TemporaryDirectory, mkdtemp
 
 import torch
 
@@ -21,6 +21,7 @@ from setup import BUILDS
 HERE = Path(__file__).parent
 ROOT = HERE.parents[2]
 MACHINE = platform.machine()
+BUILT = TemporaryDirectory(prefix="lime-emulated-")  # gone with this process
 LOOP = """
 extern "C" void run_NAME(int columns, int rows, const arguments *a) {
   for (blockIdx.y = 0; blockIdx.y < rows; blockIdx.y++)
@@ -49,7 +50,7 @@ class EmulatedProgram(Program):
 
 @lru_cache(maxsize=64)
 def _compiled(source: str, macros: tuple[tuple[str, int], ...]) -> Path:
-    folder = Path(mkdtemp(prefix="lime-emulated-"))
+    folder = Path(mkdtemp(dir=BUILT.name))
     loops = "".join(LOOP.replace("NAME", name) for name in ("fold_links", "score_users"))
     (folder / "score.cpp").write_text(f'#include "{HERE}/gpu_on_cpu.h"\n{source}\n{loops}')
     given = [f"-D{name}={value}" for name, value in macros]
