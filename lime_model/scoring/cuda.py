@@ -21,6 +21,7 @@ from lime_model.scoring.cuda_program import Program
 from lime_model.scoring.lists import Eligible, Excluded, TopK, check_k, check_request, unbounded
 
 ARITHMETIC = "lime-1"  # of native/kernel.c too
+SHARED_FLOATS = 12 * 1024  # 48 KB: what every GPU gives a block without being asked
 _TABLES = ("A", "G", "W", "b", "fold", "g", "w")
 _TENSORS = (
     *(*_TABLES, "links", "T", "masks", "class_of", "denied_offsets", "denied", "thresholds", "found", "filled"),
@@ -69,9 +70,7 @@ class CudaScorer:
         check_k(k)
         self.candidates, self.k, self.device = candidates, k, device
         self.numerics_id = f"kernel={ARITHMETIC}"
-        self.shape = shape or LaunchShape()
-        if _is_linear(candidates):
-            self.shape = replace(self.shape, chunk=1)
+        self.shape = _fitted(shape or LaunchShape(), candidates)
         tables = ((name, getattr(candidates, name)) for name in _TABLES)
         self._tables = {name: table.to(device) for name, table in tables if table is not None}
         self._bounds = [getattr(candidates, name).double().to(device) for name in ("A_max", "G_max", "W_max", "b_max")]
@@ -129,6 +128,14 @@ def _is_linear(c: Candidates) -> bool:
     """Whether the hidden layer is one number that is the score but for b: `is_linear` of kernel.c."""
     own = c.G is not None or c.W is not None
     return c.hidden == 1 and not c.relu and not own and float(c.g[0]) == 0.0 and float(c.w[0]) == 1.0
+
+
+def _fitted(shape: LaunchShape, c: Candidates) -> LaunchShape:
+    """For many rows less of T at once: of a linear head `users` of it, of others two chunks are in shared memory."""
+    most = SHARED_FLOATS // (c.heads * c.links)
+    if _is_linear(c):
+        return replace(shape, chunk=1, users=max(1, min(shape.users, most)))
+    return replace(shape, chunk=max(4, min(shape.chunk, most // 8 * 4)))
 
 
 def _macros(c: Candidates, shape: LaunchShape) -> tuple[tuple[str, int], ...]:

@@ -171,23 +171,25 @@ extern "C" __global__ void __launch_bounds__(THREADS) score_users(const argument
   i64 start = (i64)blockIdx.y * USERS;
   int users = (int)(a.users - start < USERS ? a.users - start : USERS);
   for (int i = threadIdx.x; i < users * ROWS; i += THREADS) T[0][i] = a.T[start * ROWS + i];
-  float A[EACH][ROWS], b[EACH];
+  enum { HELD = ROWS <= 64 }; /* in registers */
+  const float *from[EACH];
+  float A[EACH][HELD ? ROWS : 1], b[EACH];
 #pragma unroll
   for (int j = 0; j < EACH; j++) {
-    const float *from = column(a.A, ROWS, a, j);
-#pragma unroll
-    for (int r = 0; r < ROWS; r++) A[j][r] = from[r * LANES];
+    from[j] = column(a.A, ROWS, a, j);
     b[j] = *column(a.b, 1, a, j);
+#pragma unroll
+    for (int r = 0; r < (HELD ? ROWS : 0); r++) A[j][r] = from[j][r * LANES];
   }
   __syncthreads();
   for (int u = 0; u < users; u++) {
     float score[EACH];
 #pragma unroll
     for (int j = 0; j < EACH; j++) score[j] = b[j];
-#pragma unroll
+#pragma unroll HELD ? ROWS : 4
     for (int r = 0; r < ROWS; r++)
 #pragma unroll
-      for (int j = 0; j < EACH; j++) score[j] = fmaf(A[j][r], T[u][r], score[j]);
+      for (int j = 0; j < EACH; j++) score[j] = fmaf(HELD ? A[j][HELD ? r : 0] : from[j][r * LANES], T[u][r], score[j]);
 #pragma unroll
     for (int j = 0; j < EACH; j++) note(a, start + u, position_of(a, j), score[j]);
   }

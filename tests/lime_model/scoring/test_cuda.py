@@ -13,7 +13,12 @@ from schemas.errors import ModelArtifactError
 from tests.lime_model.scoring.emulated import emulated
 from tests.lime_model.scoring.made import HEADS, excluded, links, made
 
-SHAPES = ({"width": 8, "L": 3, "F": 5}, {"width": 20, "L": 7, "F": 33}, {"width": 5, "L": 1, "F": 1})
+SHAPES = (
+    {"width": 8, "L": 3, "F": 5},
+    {"width": 20, "L": 7, "F": 33},
+    {"width": 5, "L": 1, "F": 1},
+    {"width": 6, "L": 40, "F": 9},
+)
 
 
 def same(one: TopK, other: TopK) -> bool:
@@ -60,14 +65,15 @@ def test_its_scores_are_the_kernels_by_name() -> None:
 
 
 @pytest.mark.parametrize("architecture", ["sm_80", "sm_90"])
+@pytest.mark.parametrize("L", [3, 150, 700])  # of two heads: T fits in shared memory as it is, or less of it
 @pytest.mark.parametrize("head", HEADS)
-def test_it_compiles_where_there_is_no_gpu(head: str, architecture: str) -> None:
+def test_it_compiles_where_there_is_no_gpu(head: str, L: int, architecture: str) -> None:
     given: list[bytes] = []
 
     def compile_only(source: str, macros: dict[str, int], device: torch.device) -> None:
         given.append(compiled(source, macros, architecture))
 
-    CudaScorer(made(head, 9), 3, torch.device("cpu"), LaunchShape(each=3), compile_only)  # type: ignore[arg-type]
+    CudaScorer(made(head, 9, L=L), 3, torch.device("cpu"), LaunchShape(), compile_only)  # type: ignore[arg-type]
     assert given[0].startswith(b"\x7fELF") and b"score_users" in given[0] and b"fold_links" in given[0]
 
 
