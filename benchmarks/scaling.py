@@ -21,7 +21,7 @@ from lime_model.scoring.kernel import KernelScorer
 
 MODULE = "benchmarks.scaling"
 K, SEEN, BATCH = 100, 20, 10_000  # spark.sql.execution.arrow.maxRecordsPerBatch
-ENOUGH = 200_000_000  # pairs of a timed call, a second's work
+ENOUGH = 200_000_000  # pairs of a timed call: with the MLP head a second's work
 BLOCK = 50_000  # candidates made and written at once
 FEW_USERS, FEW_ITEMS = 1_000, 20_000
 ITEMS, USERS = (20_000, 100_000, 300_000, 1_000_000), (1_000, 10_000, 100_000)

@@ -2,7 +2,7 @@
 
 The stage is the job of a night: it reads users, links and seen items from Delta, finds the packed candidates on the
 host, scores, and writes `recommendations`. ALS is MLlib's own `recommendForAllUsers`, which writes Parquet and
-filters nothing. The same lists, ready-made, written by the same code, are what no stage can be faster than.
+filters nothing. The same lists, ready-made, written by the same code, are what a stage can hardly be faster than.
 """
 
 import argparse

@@ -2,7 +2,8 @@
 
 A pair's score has the bits that the kernel gives on a CPU, so lists do not depend on where they were made. Candidates
 stay on the GPU. They pass in tiles, and of a tile only those pairs are noted that beat the worst of the user's list so
-far; torch keeps the best of list and notes. Nothing of size users x candidates is stored.
+far; torch keeps the best of list and notes. Of users x candidates no more is stored than the notes of one tile by a
+few thousand users.
 """
 
 import ctypes
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor
 
 from lime_model.candidates import Candidates
+from lime_model.config import require
 from lime_model.scoring.blocked import NOTHING, lists_of
 from lime_model.scoring.cuda_program import Program
 from lime_model.scoring.lists import Eligible, Excluded, TopK, check_k, check_request, unbounded
@@ -39,9 +41,16 @@ class LaunchShape:
     users: int = 16  # a block
     chunk: int = 32  # hidden units in registers at once
     unroll: int = 4
-    users_at_once: int = 4096  # on the GPU: 32 MB of T at F = 64 and 32 rows, and room for 1 GB of notes
+    users_at_once: int = 4096  # room for 1 GB of notes; up to 3 GB while the best of them are found
     first_tile: int = 1024
     largest_tile: int = 32768
+
+    def __post_init__(self) -> None:
+        one = self.threads == 1  # without a GPU: no warps
+        require(one or self.threads % 32 == 0, "LaunchShape.threads", "whole warps of 32", self.threads)
+        require(self.chunk == 1 or self.chunk % 4 == 0, "LaunchShape.chunk", "a multiple of 4", self.chunk)
+        fits = 0 < self.first_tile <= self.largest_tile
+        require(fits, "LaunchShape.first_tile", f"1 to {self.largest_tile}", self.first_tile)
 
     def tiles(self, count: int) -> list[tuple[int, int]]:
         """First candidate and number of each tile: few while lists are empty and every pair is noted, then more."""
@@ -80,23 +89,28 @@ class CudaScorer:
         """Links [B, L, d] float32 -> TopK; see `Scorer.top_k`."""
         found, B, at_once = self.candidates, len(P), self.shape.users_at_once
         check_request((found.links, found.width), P, excluded, eligible, found.count)
-        filters = {"masks": eligible.masks.to(self.device), "denied": excluded.positions.to(self.device)}
+        filters = {"masks": self._here(eligible.masks), "denied": self._here(excluded.positions)}
         best = [torch.empty(0, self.k, dtype=torch.int64, device=self.device)]
         for first in range(0, B, at_once):
             last = min(first + at_once, B)
             of_users = {
-                "links": P[first:last].float().contiguous().to(self.device),
-                "class_of": eligible.class_of[first:last].to(self.device),
-                "denied_offsets": excluded.offsets[first : last + 1].to(self.device),
+                "links": self._here(P[first:last].float()),
+                "class_of": self._here(eligible.class_of[first:last]),
+                "denied_offsets": self._here(excluded.offsets[first : last + 1]),
             }
             best.append(self._best(first, {**filters, **of_users}))
         top = lists_of(torch.cat(best))
         return TopK(top.positions.cpu(), top.scores.cpu(), top.count.cpu())
 
+    def _here(self, values: Tensor) -> Tensor:
+        """On the device, as the kernel reads it: one number after another."""
+        return values.contiguous().to(self.device)
+
     def _best(self, first: int, inputs: Mapping[str, Tensor]) -> Tensor:
         """Best keys [n, K] of the n users from `first`."""
         c, shape, n, device = self.candidates, self.shape, len(inputs["links"]), self.device
-        room = min(shape.largest_tile, c.count)
+        tiles = shape.tiles(c.count)
+        room = max((count for _, count in tiles), default=0)
         T = torch.empty(n, -(-c.hidden // shape.chunk), c.heads * c.links, shape.chunk, device=device)
         keys = torch.full((n, self.k), NOTHING, dtype=torch.int64, device=device)
         thresholds = torch.empty(n, dtype=torch.int64, device=device)
@@ -107,7 +121,7 @@ class CudaScorer:
         arguments = _Arguments(**pointers, users=n, room=room, mask_bytes=inputs["masks"].shape[1])
         self._program.launch("fold_links", (n, 1), shape.threads, arguments)
         self._require_bounded(first, T)
-        for arguments.first, arguments.count in shape.tiles(c.count):
+        for arguments.first, arguments.count in tiles:
             filled.zero_()
             thresholds.copy_(keys[:, -1])
             blocks = (-(-arguments.count // (shape.threads * shape.each)), -(-n // shape.users))

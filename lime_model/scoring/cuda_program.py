@@ -22,7 +22,8 @@ def compiled(source: str, macros: Mapping[str, int], architecture: str) -> bytes
         if nvrtc.nvrtcCompileProgram(program, len(given), given)[0] != nvrtc.nvrtcResult.NVRTC_SUCCESS:
             said = b" " * _checked(nvrtc.nvrtcGetProgramLogSize(program))
             _checked(nvrtc.nvrtcGetProgramLog(program, said))
-            raise ModelArtifactError(f"score.cu for {architecture}: expected to compile, found {said.decode().strip()}")
+            log = said.decode().strip("\0 \n")
+            raise ModelArtifactError(f"score.cu for {architecture}: expected to compile, found {log}")
         code: bytes = b" " * _checked(nvrtc.nvrtcGetCUBINSize(program))
         _checked(nvrtc.nvrtcGetCUBIN(program, code))
         return code

@@ -9,6 +9,7 @@ from lime_model import train as training
 from lime_model.checkpoint import Progress
 from lime_model.config import Head, TrainConfig
 from lime_model.model import Lime
+from lime_model.optimization import ordered_sums
 from lime_model.recipe import Recipe
 from lime_model.specify import spec_of, vocabulary_of
 from lime_model.train import TrainedModel, check_gate, fit, learning_rate, train
@@ -83,13 +84,29 @@ def test_threads_that_share_a_gradient_add_to_it_in_one_order() -> None:
     threads = torch.get_num_threads()
     torch.set_num_threads(4)
     try:
-        wide = recipe(source, steps=6, blocks_per_step=512)
+        wide = recipe(source, steps=6, blocks_per_step=512, device="cpu")
         first, *others = (weights(train(wide, source, None, silent)) for _ in range(4))
     finally:
         torch.set_num_threads(threads)
     for other in others:
         assert all(torch.equal(value, other[name]) for name, value in first.items())
     assert not torch.are_deterministic_algorithms_enabled()
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+def test_a_gpu_adds_to_a_gradient_in_one_order() -> None:
+    source = windows_of(walks(600))
+    wide = recipe(source, steps=20, blocks_per_step=512, device="gpu")
+    first, second = (weights(train(wide, source, None, silent)) for _ in range(2))
+    assert all(torch.equal(value, second[name]) for name, value in first.items())
+
+
+@pytest.mark.parametrize(("device", "mode"), [("cpu", 2), ("cuda", 1)])
+def test_where_no_order_is_known_a_cpu_refuses_and_a_gpu_warns(device: str, mode: int) -> None:
+    with ordered_sums(torch.device(device)):
+        assert torch.get_deterministic_debug_mode() == mode
+    assert torch.get_deterministic_debug_mode() == 0
 
 
 def test_training_leaves_the_random_numbers_of_its_caller_alone() -> None:

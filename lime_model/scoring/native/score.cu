@@ -81,20 +81,27 @@ static __device__ const float *column(const float *table, i64 rows, const argume
 }
 
 #if !LINEAR
+/* GPUs before sm_80, and a test without a GPU, copy at once. */
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+#define ASYNCHRONOUS 1
+#else
+#define ASYNCHRONOUS 0
+#endif
+
 /* The way of T into shared memory goes on while the step before is computed; `arrive` waits for it. */
 static __device__ void fetch(float *to, const float *from) {
   for (int i = threadIdx.x * 4; i < STEP; i += THREADS * 4) {
-#ifdef __CUDA_ARCH__
+#if ASYNCHRONOUS
     unsigned there = (unsigned)__cvta_generic_to_shared(to + i);
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(there), "l"(from + i));
-#else /* a test without a GPU */
+#else
     *(float4 *)(to + i) = *(const float4 *)(from + i);
 #endif
   }
 }
 
 static __device__ void arrive(void) {
-#ifdef __CUDA_ARCH__
+#if ASYNCHRONOUS
   asm volatile("cp.async.wait_all;");
 #endif
   __syncthreads();

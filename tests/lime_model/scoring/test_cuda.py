@@ -9,7 +9,7 @@ from lime_model.scoring.cuda import CudaScorer, LaunchShape
 from lime_model.scoring.cuda_program import compiled
 from lime_model.scoring.kernel import KernelScorer
 from lime_model.scoring.lists import Eligible, TopK, pack
-from schemas.errors import ModelArtifactError
+from schemas.errors import ConfigError, ModelArtifactError
 from tests.lime_model.scoring.emulated import emulated
 from tests.lime_model.scoring.made import HEADS, excluded, links, made
 
@@ -64,7 +64,7 @@ def test_its_scores_are_the_kernels_by_name() -> None:
     assert emulated(candidates, 3).numerics_id == KernelScorer(candidates, 3).numerics_id
 
 
-@pytest.mark.parametrize("architecture", ["sm_80", "sm_90"])
+@pytest.mark.parametrize("architecture", ["sm_75", "sm_90"])
 @pytest.mark.parametrize("L", [3, 150, 700])  # of two heads: T fits in shared memory as it is, or less of it
 @pytest.mark.parametrize("head", HEADS)
 def test_it_compiles_where_there_is_no_gpu(head: str, L: int, architecture: str) -> None:
@@ -80,6 +80,23 @@ def test_it_compiles_where_there_is_no_gpu(head: str, L: int, architecture: str)
 def test_a_source_that_does_not_compile_is_refused_with_the_compilers_words() -> None:
     with pytest.raises(ModelArtifactError, match='identifier "nonsense" is undefined'):
         compiled('extern "C" __global__ void f() { nonsense; }', {}, "sm_90")
+
+
+def test_filters_that_lie_in_another_order_are_read_in_theirs() -> None:
+    C, B, k = 70, 6, 9
+    candidates, P = made("mlp", C), links(B)
+    allowed = torch.rand(3, C, generator=torch.Generator().manual_seed(4)) < 0.6
+    class_of = torch.tensor([0, 1, 2, 2, 1, 0])
+    turned = Eligible(pack(allowed).t().contiguous().t(), class_of[[0, 1, 2, 3, 4, 5]])
+    assert not turned.masks.is_contiguous()
+    found = emulated(candidates, k).top_k(P, excluded([[]] * B), turned)
+    assert same(found, KernelScorer(candidates, k).top_k(P, excluded([[]] * B), Eligible(pack(allowed), class_of)))
+
+
+@pytest.mark.parametrize("wrong", [{"threads": 48}, {"chunk": 6}, {"first_tile": 2, "largest_tile": 1}])
+def test_a_shape_that_would_write_beyond_its_memory_is_refused(wrong: dict[str, int]) -> None:
+    with pytest.raises(ConfigError, match="LaunchShape"):
+        LaunchShape(**wrong)
 
 
 @pytest.mark.parametrize("count", [1, 1024, 1025, 99_999])
