@@ -184,9 +184,9 @@ extern "C" __global__ void __launch_bounds__(THREADS) score_users(const argument
 #pragma unroll
   for (int j = 0; j < EACH; j++) {
     from[j] = column(a.A, ROWS, a, j);
-    b[j] = *column(a.b, 1, a, j);
 #pragma unroll
     for (int r = 0; r < (HELD ? ROWS : 0); r++) A[j][r] = from[j][r * LANES];
+    b[j] = *column(a.b, 1, a, j);
   }
   __syncthreads();
   for (int u = 0; u < users; u++) {
