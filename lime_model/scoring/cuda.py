@@ -25,9 +25,8 @@ from lime_model.scoring.lists import Eligible, Excluded, TopK, check_k, check_re
 ARITHMETIC = "lime-1"  # of native/kernel.c too
 SHARED_FLOATS = 12 * 1024  # 48 KB: what every GPU gives a block without being asked
 _TABLES = ("A", "G", "W", "b", "fold", "g", "w")
-_TENSORS = (
-    *(*_TABLES, "links", "T", "masks", "class_of", "denied_offsets", "denied", "thresholds", "found", "filled"),
-)
+_OF_USERS = ("links", "T", "masks", "class_of", "denied_offsets", "denied", "thresholds", "found", "filled")
+_TENSORS = (*_TABLES, *_OF_USERS)
 _NUMBERS = ("users", "first", "count", "room", "mask_bytes")
 _Make = Callable[[str, Mapping[str, int], torch.device], Program]
 
